@@ -1,0 +1,1 @@
+"""Where models run: devices, worker processes, placement, fair metering."""

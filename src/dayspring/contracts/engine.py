@@ -74,6 +74,11 @@ class Engine(Protocol):
     def placement(self) -> Literal["process", "inline"]: ...
 
     @property
+    def speaks_openai(self) -> bool:
+        """Whether it hands OpenAI's fields on to a service that reads them: then `task.extra` carries every field
+        this platform does not read, and `tool_choice`; otherwise a forced call arrives as `task.schema`."""
+
+    @property
     def session(self) -> str | Callable[[Model, Device, LoadOptions], Any]:
         """`module:function` of the worker half, or for an inline engine the function itself.
 
@@ -94,6 +99,7 @@ class engine_defaults:  # noqa: N801 - read as a word in `class Echo(engine_defa
     formats: frozenset[str] = frozenset()
     devices: frozenset[str] = frozenset({"cpu"})
     placement: Literal["process", "inline"] = "process"
+    speaks_openai: bool = False
 
     def memory_bytes(self, model: Model, options: LoadOptions) -> int:  # noqa: ARG002
         return model.memory_bytes or model.size_bytes

@@ -72,6 +72,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, tag="usage"):
     """What made the answer: engine, its version, and what changes its arithmetic."""
     upstream: str = ""
     """Which of a model's upstream targets answered; empty for our own engines."""
+    estimated: bool = False
+    """A service reported no counts, so these are cautious ones: see the engine for how it counts."""
 
 
 Event = Started | TextDelta | ToolCallDelta | ChoiceEnd | Embedding | Usage

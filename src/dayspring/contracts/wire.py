@@ -1,6 +1,6 @@
 """How tasks, events and errors cross a process border: msgpack, one frame each, 4-byte little-endian length first.
 
-Server to worker: Run, Cancel, Count, Close. Worker to server: Ready, Began, Emit, Done, Failed, Counted.
+Server to worker: Load, Run, Cancel, Pace, Count, Close. Worker to server: Ready, Began, Emit, Done, Failed, Counted.
 A frame over MAX_FRAME_BYTES ends the connection: a length is never trusted further than that.
 """
 
@@ -10,16 +10,29 @@ from typing import Final
 
 import msgspec
 
+from dayspring.contracts.devices import Device
+from dayspring.contracts.engine import LoadOptions
 from dayspring.contracts.events import Event
+from dayspring.contracts.models import Model
 from dayspring.contracts.tasks import Task
 from dayspring.core.errors import DayspringError, Malformed, rebuild
 
 __all__ = [
-    "Began", "Cancel", "Close", "Count", "Counted", "Done", "Emit", "Failed", "FromWorker", "Ready", "Run", "ToWorker",
-    "decode_from_worker", "decode_to_worker", "encode", "failure", "read_frame", "revive",
+    "Began", "Cancel", "Close", "Count", "Counted", "Done", "Emit", "Failed", "FromWorker", "Load", "Pace", "Ready", "Run",
+    "ToWorker", "decode_from_worker", "decode_to_worker", "encode", "failure", "read_frame", "revive",
 ]  # fmt: skip
 
 MAX_FRAME_BYTES: Final = 256 << 20
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """The first frame a worker reads: what to become."""
+
+    session: str
+    """`module:function` of the engine's heavy half."""
+    model: Model
+    device: Device
+    options: LoadOptions
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
@@ -29,6 +42,13 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     call: int
+
+
+class Pace(msgspec.Struct, frozen=True, tag="pace"):
+    """Hold back the events of a call whose reader is slow, or send on."""
+
+    call: int
+    go: bool
 
 
 class Count(msgspec.Struct, frozen=True, tag="count"):
@@ -78,7 +98,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
-ToWorker = Run | Cancel | Count | Close
+ToWorker = Load | Run | Cancel | Pace | Count | Close
 FromWorker = Ready | Began | Emit | Done | Failed | Counted
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,7 +1,7 @@
 """Every error a client can meet, in one tree.
 
     DayspringError                     code, status, type; facts in, sentence out; the last clause says what to do
-    ├── InvalidRequest                 400 invalid_request_error
+    ├── InvalidRequest                 400 what is asked cannot be done as asked
     │   ├── Malformed                  400 the body is not what the route reads
     │   ├── UnsupportedParameter       400 a field or schema keyword this model cannot honour
     │   ├── ContextLengthExceeded      400 the prompt does not fit the model
@@ -11,6 +11,7 @@
     ├── PermissionDenied               403 the key may not do this
     ├── NotFound                       404 no such thing in this project
     ├── Conflict                       409 the thing is in another state
+    │   └── ReservationLost            409 the request was released or settled otherwise before
     ├── InsufficientQuota              429 the budget does not cover the request's upper bound
     ├── Busy                           429 a limit on rate or concurrency was met
     ├── Unavailable                    503 what the request needs is not there now
@@ -42,6 +43,7 @@ __all__ = [
     "PermissionDenied",
     "PromptOverLimit",
     "Refused",
+    "ReservationLost",
     "TimedOut",
     "TooLarge",
     "Unauthenticated",
@@ -176,6 +178,15 @@ class Conflict(DayspringError):
         super().__init__(f"{reason}. {remedy}")
 
 
+class ReservationLost(Conflict):
+    """The money of this request is no longer held, so it can neither be charged nor answered."""
+
+    code = "reservation_lost"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The reservation of request {request_id} is no longer held", "Send the request again.")
+
+
 class InsufficientQuota(DayspringError):
     """The budget left does not cover what the request could cost at most."""
 
@@ -183,10 +194,20 @@ class InsufficientQuota(DayspringError):
     status = 429
     type = "insufficient_quota"
 
-    def __init__(self, *, left: str, bound: str, remedy: str) -> None:
+    left_nanos: int | None = None
+    """What the tightest budget has left, so that dispatch can say which maximum would fit. Not sent over the wire."""
+
+    def __init__(self, *, left: str, bound: str, remedy: str, left_nanos: int | None = None) -> None:
         super().__init__(
             f"The budget has {left} left and this request could cost up to {bound}. {remedy}",
         )
+        self.left_nanos = left_nanos
+        self._facts = (left, bound)
+
+    def with_remedy(self, remedy: str) -> "InsufficientQuota":
+        """The same refusal, with a better word on what to do."""
+        left, bound = self._facts
+        return InsufficientQuota(left=left, bound=bound, remedy=remedy, left_nanos=self.left_nanos)
 
 
 class Busy(DayspringError):

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Keys of upstream services by host, e.g. 'api.example.com=sk-...,other.example=...'.",
     )
+    metrics_public: bool = Field(
+        False, description="Answer /metrics to other machines too. It names models, counts and money."
+    )
     trace_body: bool = Field(False, description="Log bodies at debug level. They hold personal data.")
 
     @field_validator("device_cost_nanos", "upstream_keys", mode="before")

@@ -1,0 +1,75 @@
+"""The HTTP face of the room: OpenAI's three paths."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from dayspring.accounts.principals import Principal
+from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, EmbeddingBody
+from dayspring.chat.service import ChatService, account_object
+from dayspring.chat.wire import ChatCompletion, EmbeddingList, TextCompletion
+from dayspring.dispatch.values import Receipt
+from dayspring.web.auth import Caller
+from dayspring.web.body import documented, read_body
+from dayspring.web.openapi import results
+from dayspring.web.sse import EventStream, unless_client_leaves
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["Chat"])
+
+_CHUNKS = "With `stream: true`: server-sent events, one chunk each, then `data: [DONE]`."
+
+
+@router.post(
+    "/chat/completions",
+    responses=results(ChatCompletion, stream=_CHUNKS),
+    openapi_extra=documented(ChatCompletionBody),
+    response_model=None,
+)
+async def create_chat_completion(request: Request, caller: Caller) -> Response:
+    """Answer a conversation."""
+    body = await read_body(request, ChatCompletionBody)
+    service: ChatService = request.app.state.chat
+    identifier = request.scope["dayspring.request_id"]
+    if body.stream:
+        return EventStream(service.chat_stream(caller, body, identifier))
+    answer, receipt = await unless_client_leaves(request, service.chat(caller, body, identifier))
+    return _answer(answer, caller, receipt)
+
+
+@router.post(
+    "/completions",
+    responses=results(TextCompletion, stream=_CHUNKS),
+    openapi_extra=documented(CompletionBody),
+    response_model=None,
+)
+async def create_completion(request: Request, caller: Caller) -> Response:
+    """Continue a text."""
+    body = await read_body(request, CompletionBody)
+    service: ChatService = request.app.state.chat
+    identifier = request.scope["dayspring.request_id"]
+    if body.stream:
+        return EventStream(service.complete_stream(caller, body, identifier))
+    answer, receipt = await unless_client_leaves(request, service.complete(caller, body, identifier))
+    return _answer(answer, caller, receipt)
+
+
+@router.post(
+    "/embeddings", responses=results(EmbeddingList), openapi_extra=documented(EmbeddingBody), response_model=None
+)
+async def create_embeddings(request: Request, caller: Caller) -> Response:
+    """Turn texts into vectors."""
+    body = await read_body(request, EmbeddingBody)
+    service: ChatService = request.app.state.chat
+    work = service.embed(caller, body, request.scope["dayspring.request_id"])
+    answer, receipt = await unless_client_leaves(request, work)
+    return _answer(answer, caller, receipt)
+
+
+def _answer(answer: dict[str, Any], caller: Principal, receipt: Receipt) -> Response:
+    account = account_object(receipt, caller)
+    headers = {f"x-dayspring-{name.replace('_', '-')}": str(value) for name, value in account.items()}
+    return Response(orjson.dumps(answer), headers=headers, media_type="application/json")

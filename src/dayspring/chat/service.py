@@ -1,0 +1,189 @@
+"""The verbs of the room: chat, complete, embed; whole or as a stream.
+
+What holds: the chunk that ends a choice, and the end of a whole answer, leave only after the request is settled, so
+whoever received an answer in full finds it in the ledger.
+"""
+
+import base64
+import struct
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from dayspring.accounts.principals import Principal
+from dayspring.chat import reading
+from dayspring.chat.answers import ChatAnswer, ChatChunks, usage_object
+from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, EmbeddingBody, FunctionTool
+from dayspring.chat.texts import TextAnswer, text_chunk
+from dayspring.chat.tools import CallReader, forced_tool
+from dayspring.contracts.clock import Clock
+from dayspring.contracts.events import ChoiceEnd, Embedding, Event, TextDelta, ToolCallDelta
+from dayspring.contracts.models import Ability, Model
+from dayspring.contracts.registry import engine
+from dayspring.contracts.tasks import Task
+from dayspring.dispatch.service import Call, Dispatch
+from dayspring.dispatch.values import Order, Receipt
+
+__all__ = ["ChatService", "account_object"]
+
+Answer = tuple[dict[str, Any], Receipt]
+
+
+class ChatService:
+    def __init__(self, dispatch: Dispatch, clock: Clock) -> None:
+        self._dispatch = dispatch
+        self._clock = clock
+
+    async def chat(self, principal: Principal, body: ChatCompletionBody, request_id: str) -> Answer:
+        """One whole chat completion."""
+        model, native = await self._model(principal, body.model, Ability.CHAT)
+        task = reading.chat_task(body, speaks_openai=native)
+        readers = _readers(body, task.n, native=native)
+        answers = [ChatAnswer() for _ in range(task.n)]
+        async with self._open(principal, model, task, request_id, body.metadata) as call:
+            async for event in call:
+                for each in readers(event):
+                    if isinstance(each, TextDelta | ToolCallDelta | ChoiceEnd):
+                        answers[each.index].add(each)
+            receipt = await call.settle()
+        usage = usage_object(receipt.usage, reasoning_tokens=call.reasoning_tokens)
+        answer = self._head(f"chatcmpl-{request_id[4:]}", "chat.completion", model, receipt)
+        answer["choices"] = [each.choice(index) for index, each in enumerate(answers)]
+        answer["usage"] = usage
+        return answer, receipt
+
+    async def chat_stream(
+        self, principal: Principal, body: ChatCompletionBody, request_id: str
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The chunks of one chat completion."""
+        model, native = await self._model(principal, body.model, Ability.CHAT)
+        task = reading.chat_task(body, speaks_openai=native)
+        readers = _readers(body, task.n, native=native)
+        wants_usage = body.stream_options is not None and body.stream_options.include_usage
+        identifier = f"chatcmpl-{request_id[4:]}"
+        chunks = ChatChunks(identifier, model.id, self._clock.time_ns() // 10**9, include_usage=wants_usage)
+        ends: list[dict[str, Any]] = []
+        opened: set[int] = set()
+        async with self._open(principal, model, task, request_id, body.metadata) as call:
+            async for event in call:
+                for each in readers(event):
+                    if isinstance(each, TextDelta | ToolCallDelta | ChoiceEnd) and each.index not in opened:
+                        opened.add(each.index)
+                        yield chunks.opening(each.index)
+                    if isinstance(each, ChoiceEnd):
+                        ends.append(chunks.end(each))
+                    elif isinstance(each, TextDelta | ToolCallDelta):
+                        yield chunks.delta(each)
+            receipt = await call.settle()
+        for end in ends:
+            yield end
+        if wants_usage:
+            usage = usage_object(receipt.usage, reasoning_tokens=call.reasoning_tokens)
+            yield _with_account(chunks.usage(usage), principal, receipt)
+
+    async def complete(self, principal: Principal, body: CompletionBody, request_id: str) -> Answer:
+        """One whole text completion."""
+        model, native = await self._model(principal, body.model, Ability.COMPLETION)
+        task = reading.completion_task(body, speaks_openai=native)
+        answers = [TextAnswer() for _ in range(task.n * len(task.prompts))]
+        async with self._open(principal, model, task, request_id, body.metadata) as call:
+            async for event in call:
+                if isinstance(event, TextDelta | ChoiceEnd):
+                    answers[event.index].add(event)
+            receipt = await call.settle()
+        answer = self._head(f"cmpl-{request_id[4:]}", "text_completion", model, receipt)
+        answer["choices"] = [each.choice(index) for index, each in enumerate(answers)]
+        answer["usage"] = usage_object(receipt.usage)
+        return answer, receipt
+
+    async def complete_stream(
+        self, principal: Principal, body: CompletionBody, request_id: str
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The chunks of one text completion."""
+        model, native = await self._model(principal, body.model, Ability.COMPLETION)
+        task = reading.completion_task(body, speaks_openai=native)
+        head = self._head(f"cmpl-{request_id[4:]}", "text_completion", model, None)
+        ends: list[dict[str, Any]] = []
+        async with self._open(principal, model, task, request_id, body.metadata) as call:
+            async for event in call:
+                if isinstance(event, ChoiceEnd):
+                    ends.append(text_chunk(head, event))
+                elif isinstance(event, TextDelta):
+                    yield text_chunk(head, event)
+            receipt = await call.settle()
+        for end in ends:
+            yield end
+        if body.stream_options is not None and body.stream_options.include_usage:
+            yield _with_account({**head, "choices": [], "usage": usage_object(receipt.usage)}, principal, receipt)
+
+    async def embed(self, principal: Principal, body: EmbeddingBody, request_id: str) -> Answer:
+        """One vector for each input."""
+        model, native = await self._model(principal, body.model, Ability.EMBEDDING)
+        task = reading.embedding_task(body, speaks_openai=native)
+        vectors: list[Any] = [None] * len(task.inputs)
+        spell = _as_base64 if body.encoding_format == "base64" else _as_floats
+        async with self._open(principal, model, task, request_id, None) as call:
+            async for event in call:
+                if isinstance(event, Embedding):
+                    vectors[event.index] = spell(event.vector)
+            receipt = await call.settle()
+        usage = {"prompt_tokens": receipt.usage.input_tokens, "total_tokens": receipt.usage.input_tokens}
+        data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(vectors)]
+        return {"object": "list", "data": data, "model": model.id, "usage": usage}, receipt
+
+    async def _model(self, principal: Principal, model_id: str, ability: Ability) -> tuple[Model, bool]:
+        model = await self._dispatch.model(principal, model_id, ability)
+        return model, engine(model.engine).speaks_openai
+
+    def _open(
+        self, principal: Principal, model: Model, task: Task, request_id: str, notes: dict[str, str] | None
+    ) -> Call:
+        return self._dispatch.open(Order(request_id, principal, model, task, dict(notes or {})))
+
+    def _head(self, identifier: str, kind: str, model: Model, receipt: Receipt | None) -> dict[str, Any]:
+        created = self._clock.time_ns() // 10**9
+        fingerprint = receipt.usage.fingerprint if receipt is not None else ""
+        return {
+            "id": identifier,
+            "object": kind,
+            "created": created,
+            "model": model.id,
+            "system_fingerprint": fingerprint or None,
+        }
+
+
+def _readers(body: ChatCompletionBody, n: int, *, native: bool) -> Callable[[Event], Any]:
+    """A function from each event to those to send: a forced call's text becomes the call."""
+    forced: list[FunctionTool] = [] if native else forced_tool(body)
+    if not forced:
+        return lambda event: (event,)
+    each = [CallReader(forced) for _ in range(n)]
+    return lambda event: each[getattr(event, "index", 0)].read(event)
+
+
+def _with_account(chunk: dict[str, Any], principal: Principal, receipt: Receipt) -> dict[str, Any]:
+    """The usage chunk, with what a header would say of a whole answer."""
+    account = account_object(receipt, principal)
+    return chunk | {"dayspring": account} if account else chunk
+
+
+def account_object(receipt: Receipt, principal: Principal) -> dict[str, Any]:
+    """What the key may see of the request's account, in nano-units: its price; an administrator the rest too."""
+    if not principal.sees_cost:
+        return {}
+    account: dict[str, Any] = {"price_nanos": receipt.price_nanos}
+    if principal.is_admin:
+        account |= {
+            "cost_nanos": receipt.cost_nanos,
+            "margin_nanos": receipt.margin_nanos,
+            "device": receipt.device,
+            "busy_ns": receipt.busy_ns,
+        }
+    return account
+
+
+def _as_floats(vector: bytes) -> list[float]:
+    return list(struct.unpack(f"<{len(vector) // 4}f", vector))
+
+
+def _as_base64(vector: bytes) -> str:
+    return base64.b64encode(vector).decode()

@@ -1,0 +1,82 @@
+"""`dayspring doctor`: looks at everything that can be wrong, and says what to do about it."""
+
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import typer
+
+from dayspring import __version__
+from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, settings_for
+from dayspring.compute.devices import find_devices
+from dayspring.contracts.registry import broken_engines, engines
+from dayspring.core.errors import DayspringError
+from dayspring.core.settings import Settings
+from dayspring.server.house import House
+
+__all__ = ["doctor"]
+
+_LITTLE_DISK_BYTES = 2 << 30
+
+
+class Finding(NamedTuple):
+    state: str
+    """`ok`, `note` or `bad`."""
+    what: str
+    detail: str
+
+
+def doctor(as_json: AsJson = False, home: Home = None) -> None:
+    """Check the installation. Exit status 1 when something is broken."""
+    settings = settings_for(home)
+    findings = [*_machine(settings), *_engines(), *_house(settings)]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        print_table(("", "What", "Detail"), findings, empty="")
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    yield Finding("ok", "Dayspring", f"{__version__} on Python {sys.version.split()[0]}")
+    for device in find_devices():
+        yield Finding("ok", f"device {device.id}", f"{device.name}, {device.memory_bytes >> 20} MiB")
+    folder = next(each for each in (settings.home, *settings.home.parents) if each.exists())
+    free = shutil.disk_usage(folder).free
+    state = "ok" if free > _LITTLE_DISK_BYTES else "bad"
+    more = "" if state == "ok" else "; make room: models and the database need it"
+    yield Finding(state, "disk", f"{free >> 20} MiB free at {settings.home}{more}")
+    with socket.socket() as probe:
+        used = probe.connect_ex((settings.host, settings.port)) == 0
+    yield Finding("ok", "port", f"{settings.port} is {'in use (a server runs?)' if used else 'free'}")
+
+
+def _engines() -> Iterator[Finding]:
+    for name, engine in sorted(engines().items()):
+        yield Finding("ok", f"engine {name}", ", ".join(sorted(engine.abilities)))
+    for name, reason in sorted(broken_engines().items()):
+        yield Finding("bad", f"engine {name}", f"{reason}; reinstall or remove the package that brings it")
+
+
+def _house(settings: Settings) -> Iterator[Finding]:
+    if not (settings.home / "dayspring.db").exists() and not settings.database_url:
+        yield Finding("note", "database", "none yet; the first 'dayspring serve' makes it")
+        return
+
+    async def work(house: House) -> list[Finding]:
+        differences = await house.ledger.verify()
+        models = await house.hub.list()
+        found = [Finding("ok", "database", f"{house.db.dialect}, at this release's version")]
+        found += [Finding("bad", "ledger", f"{d.what} {d.id}: {d.found}, should be {d.expected}") for d in differences]
+        if not differences:
+            found.append(Finding("ok", "ledger", "every sum agrees with its entries"))
+        found += [Finding("ok", f"model {model.id}", f"{model.engine}, {model.licence}") for model in models]
+        return found or [Finding("note", "models", "none; add one with 'dayspring models add'")]
+
+    try:
+        yield from in_house(settings.home, work)
+    except DayspringError as error:
+        yield Finding("bad", "database", error.message)

@@ -1,0 +1,60 @@
+"""The most a task can use, before it runs.
+
+Input: a text has at most as many tokens as UTF-8 bytes, since every vocabulary here falls back to bytes; a chat
+template adds some around each message. The bound is also the task's `prompt_limit`, which the engine holds to, so a
+template that adds more cannot charge more: the engine stops before working, and the reservation is made again.
+Output: the maximum asked for, or the context that is left.
+"""
+
+import msgspec
+
+from dayspring.contracts.models import Model
+from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Task
+from dayspring.core.money import Unit
+
+__all__ = ["UPSTREAM_OUTPUT_TOKENS", "input_bound", "output_bound", "quantities"]
+
+UPSTREAM_OUTPUT_TOKENS = 32_768
+"""Output reserved for a request without a maximum to a service whose context is not known; what it takes beyond that is
+the operator's loss. Set the model's context_tokens to have the true bound."""
+
+_TEMPLATE_TOKENS = 256
+_MESSAGE_TOKENS = 32
+
+
+def input_bound(task: Task, model: Model) -> int:
+    """Input tokens at most, without asking the model."""
+    if isinstance(task, ChatTask):
+        body = len(msgspec.json.encode(task.messages)) + (len(msgspec.json.encode(task.tools)) if task.tools else 0)
+        bound = body + _MESSAGE_TOKENS * len(task.messages) + _TEMPLATE_TOKENS
+        return min(bound, model.context_tokens) if model.context_tokens else bound
+    texts = task.prompts if isinstance(task, CompletionTask) else task.inputs
+    sizes = (len(each.encode()) + 8 if isinstance(each, str) else len(each) + 8 for each in texts)
+    if model.context_tokens:
+        return sum(min(size, model.context_tokens) for size in sizes)
+    return sum(sizes)
+
+
+def output_bound(task: Task, model: Model, *, input_tokens: int | None = None) -> int:
+    """Output tokens at most; `input_tokens` is the exact count where it is known."""
+    if isinstance(task, EmbeddingTask):
+        return 0
+    prompts = len(task.prompts) if isinstance(task, CompletionTask) else 1
+    # A prompt has at least one token; without its exact count nothing more may be taken off the context.
+    left = model.context_tokens - (input_tokens if input_tokens and prompts == 1 else 1)
+    asked = task.sampling.max_tokens
+    if asked is None:
+        asked = max(left, 0) if model.context_tokens else UPSTREAM_OUTPUT_TOKENS
+    elif model.context_tokens:
+        asked = min(asked, max(left, 0))
+    return asked * task.n * prompts
+
+
+def quantities(input_tokens: int, output_tokens: int, *, timeout_s: float) -> dict[Unit, int]:
+    """What a price is bounded over: `pricing` takes the dearer of cached and uncached input."""
+    return {
+        Unit.INPUT_TOKEN: input_tokens,
+        Unit.OUTPUT_TOKEN: output_tokens,
+        Unit.REQUEST: 1,
+        Unit.DEVICE_SECOND: int(timeout_s * 1e9),
+    }

@@ -1,0 +1,113 @@
+"""The one path of a metered request: authorise, reserve, place, run, settle.
+
+What holds, whatever happens to the client, the worker or this task: a call that reserved money settles or releases it
+exactly once; a stream cut short by its client is settled for what was produced; a request that failed costs the client
+nothing and its measured cost is still booked. A worker that dies before anything was sent is tried once more.
+What it does not do: HTTP, and the wording of answers (the rooms above), or arithmetic on money (`ledger.pricing`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from dayspring.accounts.principals import Principal, Scope
+from dayspring.compute.devices import NETWORK
+from dayspring.compute.service import Compute
+from dayspring.contracts.clock import Clock
+from dayspring.contracts.models import Ability, Model
+from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied
+from dayspring.core.ids import new_id
+from dayspring.core.money import Rate
+from dayspring.core.settings import Settings
+from dayspring.dispatch.call import Call
+from dayspring.dispatch.values import Order, Receipt
+from dayspring.hub.service import Hub
+from dayspring.ledger.prices import PriceBook
+from dayspring.ledger.service import Ledger
+
+__all__ = ["Call", "Dispatch"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Dispatch:
+    """Holds what every call needs. `settled` is told of each receipt, for the metrics."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        prices: PriceBook,
+        ledger: Ledger,
+        compute: Compute,
+        settings: Settings,
+        clock: Clock,
+        settled: Callable[[Receipt], None],
+    ) -> None:
+        self.hub = hub
+        self.prices = prices
+        self.ledger = ledger
+        self.compute = compute
+        self.settings = settings
+        self.clock = clock
+        self.settled = settled
+        self._closing: set[asyncio.Task[Any]] = set()
+
+    async def model(self, principal: Principal, model_id: str, ability: Ability) -> Model:
+        """The model, if this key may ask it for this. Raises NotFound, PermissionDenied, InvalidRequest."""
+        if not principal.may(Scope.INFERENCE):
+            raise PermissionDenied("This key may not call models", "Use a key with the scope 'inference'.")
+        if not principal.may_use(model_id):
+            raise NotFound("model", model_id, "GET /v1/models lists those this key may use.", param="model")
+        model = await self.hub.get(model_id)
+        if ability not in model.abilities:
+            can = ", ".join(model.abilities)
+            raise InvalidRequest(
+                f"{model_id!r} cannot do {ability.value}; it can do {can}. Choose another model.", param="model"
+            )
+        return model
+
+    def open(self, order: Order) -> Call:
+        """The call of an order: an async context manager that iterates over events and settles."""
+        return Call(self, order)
+
+    def device_cost_nanos(self, device: str) -> int:
+        """Cost of one second of a device, nano-units."""
+        if device in ("", NETWORK.id):
+            return 0
+        return self.settings.device_cost_nanos.get(device, self.settings.device_second_cost_nanos)
+
+    async def book_idle(self) -> None:
+        """Books the idle time since the last booking, on its own line."""
+        for idle in self.compute.take_idle():
+            if idle.ns > 0:
+                await self.ledger.book_idle(
+                    device=idle.device,
+                    model=idle.model,
+                    idle_ns=idle.ns,
+                    rate=Rate(self.device_cost_nanos(idle.device), 10**9),
+                    booking_id=new_id("idle"),
+                )
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs `work` to its end even if the task that waits for it is cancelled; `drain` waits for it."""
+        return await asyncio.shield(self.later(work))
+
+    def later(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Begins `work` without waiting for it; `drain` does."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("an account could not be closed", exc_info=task.exception())
+
+    async def drain(self) -> None:
+        """Waits until every call that ended is settled or released."""
+        while self._closing:
+            await asyncio.wait(self._closing)

@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible service: targets in order, failover, circuit breakers, plain errors."""

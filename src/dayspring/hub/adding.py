@@ -1,0 +1,194 @@
+"""Carrying out a plan: fetch, check, convert, put in place, record.
+
+What holds: the row appears last, and only when every file has the bytes and the format that were promised. A process
+killed on the way leaves partial downloads and whole blobs, which the next try takes up; nothing else is believed.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dayspring.contracts.blobs import BlobStore
+from dayspring.contracts.clock import Clock
+from dayspring.contracts.engine import Engine
+from dayspring.contracts.models import Model
+from dayspring.core.errors import PermissionDenied, Refused
+from dayspring.core.settings import Settings
+from dayspring.hub.assembly import Assembled, Assembler
+from dayspring.hub.conversions import ConversionOrder, convert
+from dayspring.hub.description import abilities_of, choose_engine, context_of, dimensions_of, estimate_memory
+from dayspring.hub.formats.detect import WEIGHTS, read_file_header
+from dayspring.hub.licences import acceptance_digest
+from dayspring.hub.plan import Plan, Progress, ProgressCallback
+from dayspring.hub.shelf import Shelf
+from dayspring.store.database import Database
+from dayspring.store.models import LicenceAcceptance, ModelFile, list_acceptances, record_acceptance
+
+__all__ = ["Adder"]
+
+
+class Adder:
+    """`shelf` is where finished models stand; `scratch` is a folder on the same disk."""
+
+    def __init__(
+        self,
+        db: Database,
+        blobs: BlobStore,
+        assembler: Assembler,
+        shelf: Shelf,
+        scratch: Path,
+        settings: Settings,
+        clock: Clock,
+        engines: Callable[[], Mapping[str, Engine]],
+    ) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._assembler = assembler
+        self._shelf = shelf
+        self._scratch = scratch
+        self._settings = settings
+        self._clock = clock
+        self._engines = engines
+
+    async def add(self, plan: Plan, accepted_by: str | None, progress: ProgressCallback) -> Model:
+        """See `Hub.add`."""
+        if plan.refusals:
+            raise Refused(file=plan.id, rule=plan.refusals[0].rstrip("."), remedy="Plan again when that has changed.")
+        await self._shelf.check_free(plan.id)
+        await self._licence(plan, accepted_by)
+        if not plan.files:
+            model = self._model(plan, plan.format, plan.metadata, "", 0)
+            await self._shelf.publish(model, [])
+            return model
+        assembled = await self._assembler.assemble(
+            plan.files, lambda name, done, total: progress(Progress("download", plan.id, name, done, total))
+        )
+        progress(Progress("verify", plan.id, plan.files[0].path, 0, plan.size_bytes))
+        facts = await asyncio.to_thread(self._inspect, plan, assembled)
+        files, metadata = assembled.files, {**plan.metadata, **facts}
+        if plan.conversion:
+            progress(Progress("convert", plan.id, plan.files[0].path, 0, 0))
+            files, metadata = await self._convert(plan, assembled, metadata)
+        sizes = {path: self._blobs.size(digest) for path, digest in files.items()}
+        model = self._model(plan, plan.format, metadata, _digest(files), sum(sizes.values()))
+        await self._shelf.publish(model, [ModelFile(path, files[path], sizes[path]) for path in files])
+        await self._discard({*assembled.envelopes, *assembled.files.values()} - set(files.values()))
+        progress(Progress("done", plan.id, plan.files[0].path, model.size_bytes, model.size_bytes))
+        return model
+
+    async def _licence(self, plan: Plan, accepted_by: str | None) -> None:
+        """Records an acceptance, or raises PermissionDenied when one is needed and none was ever given."""
+        if not plan.needs_licence_acceptance:
+            return
+        digest = acceptance_digest(plan.licence)
+        if accepted_by is None:
+            earlier = await self._db.read(list_acceptances)
+            if any(item.text_sha256 == digest and item.source == plan.pinned for item in earlier):
+                return
+            name = repr(plan.licence.name) if plan.licence.name else "not stated, which permits nothing"
+            read = f"Read {plan.licence.text}, then" if plan.licence.text else "Then"
+            raise PermissionDenied(
+                f"The licence of {plan.id!r} is {name}, and commercial use may not be permitted",
+                f"{read} accept it for this model (--accept-licence), or set DAYSPRING_MODEL_LICENCES.",
+            )
+        acceptance = LicenceAcceptance(
+            plan.id, plan.pinned, plan.licence.name, digest, accepted_by, self._clock.time_ns() // 10**9
+        )
+        await self._db.write(lambda connection: record_acceptance(connection, acceptance))
+
+    def _inspect(self, plan: Plan, assembled: Assembled) -> dict[str, Any]:
+        """Facts of the first weights, after every file's header was read. Raises Refused, and drops that file."""
+        facts: dict[str, Any] = {}
+        for path, digest in assembled.files.items():
+            try:
+                header = read_file_header(self._blobs.path(digest), path)
+                if header.format in ("zip", "tar"):
+                    raise Refused(file=path, rule="it is an archive", remedy="Name the file in it after '#'.")
+            except Refused:
+                self._blobs.remove(digest)
+                raise
+            if header.format in WEIGHTS and not facts:
+                facts = {**header.facts, "header_format": header.format}
+        if not facts:
+            raise Refused(file=plan.files[0].path, rule="there are no weights in it", remedy="Choose a model file.")
+        return facts
+
+    async def _convert(
+        self, plan: Plan, assembled: Assembled, metadata: dict[str, Any]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        """The converted file in place of the original's files, and what the check of it measured."""
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
+        name = f"{plan.id.replace('/', '-')}.gguf"
+        try:
+            await asyncio.to_thread(self._lay_out, assembled.files, folder / "original")
+            order = ConversionOrder(
+                "bert", str(folder / "original"), str(folder / name), self._settings.threads or _cores()
+            )
+            result = await convert(order)
+            digest = await asyncio.to_thread(self._blobs.adopt, folder / name)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        header = await asyncio.to_thread(read_file_header, self._blobs.path(digest), name)
+        conversion = {
+            "from": {path: assembled.files[path] for path in sorted(assembled.files)},
+            "worst_cosine": result.worst_cosine,
+            "sentences": result.sentences,
+        }
+        return {name: digest}, {**metadata, **header.facts, "header_format": header.format, "conversion": conversion}
+
+    def _lay_out(self, files: Mapping[str, str], folder: Path) -> None:
+        for path, digest in files.items():
+            self._blobs.link(digest, folder / path)
+
+    def _model(self, plan: Plan, model_format: str, metadata: dict[str, Any], sha256: str, size: int) -> Model:
+        """The finished value, from what the whole header says rather than what the plan could see."""
+        facts = dict(metadata)
+        model_format = str(facts.pop("header_format", model_format))
+        engines = self._engines()
+        able = plan.abilities or abilities_of(model_format, facts)
+        engine = plan.engine or choose_engine(engines, model_format, able)
+        if not engine or not able:
+            what = f"no installed engine runs {model_format!r} models like it"
+            raise Refused(file=plan.id, rule=what, remedy="Choose a GGUF file that is for chat or embeddings.")
+        licence_facts = {"licence_said_by": plan.licence.said_by} if plan.licence.said_by else {}
+        model = Model(
+            id=plan.id,
+            engine=engine,
+            abilities=tuple(ability for ability in able if ability in engines[engine].abilities),
+            format=model_format,
+            source=plan.source if plan.source.partition(":")[0] == "file" else plan.pinned,
+            sha256=sha256,
+            size_bytes=size,
+            licence=plan.licence.name,
+            context_tokens=context_of(facts) or plan.context_tokens,
+            dimensions=dimensions_of(able, facts),
+            created_at=self._clock.time_ns() // 10**9,
+            owned_by=plan.owned_by,
+            options=plan.options,
+            metadata={**facts, **licence_facts},
+        )
+        return msgspec.structs.replace(model, memory_bytes=estimate_memory(engines, model, self._settings))
+
+    async def _discard(self, digests: set[str]) -> None:
+        """Lets go of what was only needed on the way, unless another model is made of it."""
+        for digest in digests - await self._shelf.referenced():
+            await asyncio.to_thread(self._blobs.remove, digest)
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """As `Model.sha256` says: of the one file, or of the sorted list."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

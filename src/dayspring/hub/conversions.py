@@ -1,0 +1,89 @@
+"""Conversions this release knows, and running one in a process of its own: the arithmetic libraries stay out of here.
+
+The worker gets one JSON object on standard input and answers with one on standard output.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dayspring.core.errors import Malformed, TimedOut, Unavailable, rebuild
+
+__all__ = ["Conversion", "ConversionOrder", "conversion_of", "convert", "converted_size_bytes"]
+
+_LIMIT_S = 1800.0
+_KINDS = {"bert": ("BERT safetensors to GGUF (16-bit floats), checked against the original's arithmetic", "gguf")}
+
+
+class ConversionOrder(msgspec.Struct, frozen=True):
+    """What the worker is asked."""
+
+    kind: str
+    folder: str
+    """Holds the original's files."""
+    output: str
+    """The file to write."""
+    threads: int
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """What the worker answers."""
+
+    code: str = ""
+    """Of the error that ended it; empty for success."""
+    message: str = ""
+    worst_cosine: float = 0
+    """Smallest cosine between the original's vectors and the converted model's, over the check's sentences."""
+    sentences: int = 0
+
+
+def conversion_of(kind: str) -> tuple[str, str]:
+    """What is said of a conversion, and the format it ends in. Raises Malformed for one that is not known."""
+    if kind not in _KINDS:
+        raise Malformed(f"there is no conversion {kind!r} in this release")
+    return _KINDS[kind]
+
+
+def converted_size_bytes(facts: Mapping[str, Any]) -> int:
+    """About what the result takes: two bytes a weight, and the vocabulary."""
+    return int(facts.get("parameters", 0)) * 2 + (8 << 20)
+
+
+async def convert(order: ConversionOrder, *, limit_s: float = _LIMIT_S) -> Conversion:
+    """Runs the worker. Raises the error it ended with, Unavailable if it died, TimedOut."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "dayspring.hub.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": str(order.threads)},
+        cwd=Path(order.output).parent,
+    )
+    try:
+        async with asyncio.timeout(limit_s):
+            answer, _ = await process.communicate(msgspec.json.encode(order))
+    except TimeoutError:
+        raise TimedOut("Converting the model", limit_s=limit_s, setting="the machine's speed") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    try:
+        result = msgspec.json.decode(answer, type=Conversion)
+    except msgspec.DecodeError:
+        raise Unavailable(
+            f"The process that converts the model ended with status {process.returncode}",
+            "Check that there is memory left, then try again: what was fetched is kept.",
+        ) from None
+    if result.code:
+        raise rebuild(result.code, result.message)
+    return result

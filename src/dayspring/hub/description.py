@@ -1,0 +1,56 @@
+"""From the facts of a header to what a model can do and which engine runs it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dayspring.contracts.engine import Engine, LoadOptions
+from dayspring.contracts.models import Ability, Model
+from dayspring.core.settings import Settings
+
+__all__ = ["abilities_of", "choose_engine", "context_of", "dimensions_of", "estimate_memory"]
+
+_EMBEDDERS = frozenset({
+    "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert", "eurobert",
+    "gemma-embedding", "t5encoder",
+})  # fmt: skip
+"""Architectures of GGUF that only give vectors."""
+
+
+def abilities_of(header_format: str, facts: Mapping[str, Any]) -> tuple[Ability, ...]:
+    """What a header says a model can do; nothing when it does not say."""
+    if header_format != "gguf":
+        return ()
+    if facts.get("pooling") == "rank":
+        return ()
+    if facts.get("architecture") in _EMBEDDERS or facts.get("pooling") in ("mean", "cls", "last"):
+        return (Ability.EMBEDDING,)
+    if facts.get("has_chat_template"):
+        return (Ability.CHAT, Ability.COMPLETION)
+    return (Ability.COMPLETION,)
+
+
+def context_of(facts: Mapping[str, Any]) -> int:
+    return int(facts.get("context_length", 0))
+
+
+def dimensions_of(abilities: tuple[Ability, ...], facts: Mapping[str, Any]) -> int:
+    """Length of the vectors of an embedding model, else 0."""
+    return int(facts.get("embedding_length", 0)) if Ability.EMBEDDING in abilities else 0
+
+
+def choose_engine(engines: Mapping[str, Engine], header_format: str, abilities: tuple[Ability, ...]) -> str:
+    """The first engine by name that reads the format and offers every ability; else one that offers any; else none."""
+    able = {name: engine for name, engine in sorted(engines.items()) if header_format in engine.formats}
+    for name, engine in able.items():
+        if set(abilities) <= engine.abilities:
+            return name
+    return next((name for name, engine in able.items() if set(abilities) & engine.abilities), "")
+
+
+def estimate_memory(engines: Mapping[str, Engine], model: Model, settings: Settings) -> int:
+    """Bytes the engine expects to need under these settings; 0 without an engine."""
+    engine = engines.get(model.engine)
+    if engine is None:
+        return 0
+    options = LoadOptions(threads=settings.threads, slots=settings.slots, kv_contexts=settings.kv_contexts)
+    return engine.memory_bytes(model, options)

@@ -1,0 +1,137 @@
+"""Money held for requests under way.
+
+What holds: a reservation is inserted only where, for the key, its project and its organization, spent + held + bound is
+at most the limit, in the same transaction that adds it to what is held; it is deleted exactly once, by whoever settles,
+releases or recovers it, in the transaction that books the outcome.
+"""
+
+import msgspec
+from sqlalchemy import BigInteger, BindParameter, Column, Connection, String, Table, bindparam, delete, select, update
+
+from dayspring.accounts.budgets import budgets
+from dayspring.core.errors import Defect, InsufficientQuota, InvalidRequest
+from dayspring.core.money import format_amount
+from dayspring.ledger.values import ReserveRequest
+from dayspring.store.schema import metadata
+from dayspring.store.statements import Statement, insert_new
+
+__all__ = ["MAX_RESERVATION_NANOS", "Reservation", "hold", "reservations", "take", "unhold"]
+
+MAX_RESERVATION_NANOS = 2**60
+"""About a billion units of the currency: sums of these stay within 64 bits."""
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("instance_id", String(64), nullable=False),
+    Column("organization_id", String(64), nullable=False),
+    Column("project_id", String(64), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("task", String(32), nullable=False),
+    Column("price_version", BigInteger, nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("created_at_ns", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """A row, its fields in the table's order."""
+
+    request_id: str
+    instance_id: str
+    organization_id: str
+    project_id: str
+    key_id: str
+    model: str
+    task: str
+    price_version: int
+    amount_nanos: int
+    created_at_ns: int
+
+    @property
+    def owners(self) -> tuple[str, str, str]:
+        """Whose budgets it counts against."""
+        return self.organization_id, self.project_id, self.key_id
+
+
+_THREE: tuple[BindParameter[str], ...] = (bindparam("organization"), bindparam("project"), bindparam("key"))
+_lock_budgets = Statement(
+    select(budgets.c.limit_nanos, budgets.c.spent_nanos, budgets.c.held_nanos)
+    .where(budgets.c.owner_id.in_(_THREE))
+    .order_by(budgets.c.level)
+    .with_for_update(),
+    "organization",
+    "project",
+    "key",
+)
+_insert = Statement(insert_new(reservations), *reservations.c.keys())
+_exists = Statement(
+    select(reservations.c.amount_nanos).where(reservations.c.request_id == bindparam("request_id")), "request_id"
+)
+_move = Statement(
+    update(budgets)
+    .where(budgets.c.owner_id.in_(_THREE))
+    .values(
+        held_nanos=budgets.c.held_nanos + bindparam("held"), spent_nanos=budgets.c.spent_nanos + bindparam("spent")
+    ),
+    "held",
+    "spent",
+    "organization",
+    "project",
+    "key",
+)
+_delete = Statement(
+    delete(reservations).where(reservations.c.request_id == bindparam("request_id")).returning(*reservations.c),
+    "request_id",
+)
+
+
+def hold(connection: Connection, request: ReserveRequest, instance_id: str, now_ns: int, currency: str) -> None:
+    """Holds the bound. The same request twice is held once. Raises InsufficientQuota, having written nothing."""
+    amount = request.amount_nanos
+    if not 0 <= amount <= MAX_RESERVATION_NANOS:
+        raise InvalidRequest("The request could cost more than can be counted. Ask for less.")
+    who = request.principal
+    owners = (who.organization_id, who.project_id, who.key_id)
+    rows = _lock_budgets.all(connection, *owners)
+    if len(rows) != len(owners):
+        raise Defect(request.request_id)
+    lefts = [limit - spent - held for limit, spent, held in rows if limit is not None]
+    if lefts and amount > min(lefts):
+        if _exists.one(connection, request.request_id):
+            return
+        raise _refusal(min(lefts), amount, currency)
+    inserted = _insert.run(
+        connection, request.request_id, instance_id, *owners, request.model, request.task, request.price_version,
+        amount, now_ns,
+    )  # fmt: skip
+    if inserted.rowcount and amount:
+        _move.run(connection, amount, 0, *owners)
+
+
+def take(connection: Connection, request_id: str) -> Reservation | None:
+    """Deletes and returns the reservation; None when nothing is held. The caller books the outcome: see `unhold`."""
+    row = _delete.one(connection, request_id)
+    return None if row is None else Reservation(*row)
+
+
+def unhold(connection: Connection, reservation: Reservation, charged_nanos: int) -> None:
+    """Moves the reserved amount out of what is held, and what was charged into what is spent."""
+    if reservation.amount_nanos == 0 and charged_nanos == 0:
+        return
+    if connection.dialect.name == "postgresql":
+        _lock_budgets.all(connection, *reservation.owners)
+    _move.run(connection, -reservation.amount_nanos, charged_nanos, *reservation.owners)
+
+
+def _refusal(left_nanos: int, bound_nanos: int, currency: str) -> InsufficientQuota:
+    left_nanos = max(0, left_nanos)
+    return InsufficientQuota(
+        left=format_amount(left_nanos, currency),
+        bound=format_amount(bound_nanos, currency),
+        remedy="Ask for less, or have the budget raised.",
+        left_nanos=left_nanos,
+    )

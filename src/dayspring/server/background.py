@@ -1,0 +1,76 @@
+"""What runs beside the requests: recovery, the server's heartbeat, idle time into the ledger, the default models."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dayspring.compute.service import Compute
+from dayspring.core.errors import DayspringError
+from dayspring.dispatch.service import Dispatch
+from dayspring.server.house import House
+from dayspring.server.readiness import Readiness
+
+__all__ = ["Background"]
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 15.0
+IDLE_S = 60.0
+"""How often idle time is booked; what a sudden death can leave unbooked."""
+
+_PACK = "default models"
+
+
+class Background:
+    def __init__(self, house: House, compute: Compute, dispatch: Dispatch, readiness: Readiness) -> None:
+        self._house = house
+        self._compute = compute
+        self._dispatch = dispatch
+        self._readiness = readiness
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Everything that must be true before the first request, then the tasks."""
+        made = await self._house.first_start()
+        if made is not None:
+            log.info("first start: the administrator's key is in admin.key in the data folder")
+        recovered = await self._house.ledger.start(str(self._house.settings.home))
+        if recovered:
+            log.warning("released reservations that an earlier end left", extra={"count": recovered})
+        if self._house.settings.default_pack:
+            self._readiness.begin(_PACK, "checking")
+            self._run(self._fetch_default_pack())
+        self._run(self._every(HEARTBEAT_S, self._house.ledger.heartbeat))
+        self._run(self._every(IDLE_S, self._dispatch.book_idle))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._dispatch.book_idle()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except DayspringError as error:
+                log.warning("a background step failed and is tried again", extra={"reason": error.message})
+
+    async def _fetch_default_pack(self) -> None:
+        try:
+            await self._house.hub.ensure_default_pack(
+                lambda progress: self._readiness.begin(_PACK, str(progress)),
+            )
+        except DayspringError as error:
+            log.warning("the default models could not be added", extra={"reason": error.message})
+            self._readiness.end(_PACK, f"The default models could not be added: {error.message}")
+        else:
+            self._readiness.end(_PACK)

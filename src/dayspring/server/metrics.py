@@ -1,0 +1,81 @@
+"""What Prometheus scrapes at /metrics. Counters only of what happened here; money in nano-units of the one currency."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from dayspring.compute.service import Compute
+from dayspring.dispatch.values import Receipt
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """One registry for one server process."""
+
+    def __init__(self, compute: Compute) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "dayspring_http_requests", "HTTP requests", ("method", "route", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "dayspring_http_seconds",
+            "Time to the end of the answer",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._tokens = Counter("dayspring_tokens", "Tokens metered", ("model", "kind"), registry=self.registry)
+        self._money = Counter(
+            "dayspring_amount_nanos", "Money booked, nano-units", ("model", "line"), registry=self.registry
+        )
+        self._first = Histogram(
+            "dayspring_first_token_seconds",
+            "Time to the first token",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._settled = Counter("dayspring_settled", "Metered requests", ("model", "status"), registry=self.registry)
+        self.ready = Gauge("dayspring_ready", "1 when /readyz says so", registry=self.registry)
+        self.registry.register(_Workers(compute))
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One HTTP request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def settled(self, receipt: Receipt) -> None:
+        """One metered request."""
+        model = receipt.model_id
+        self._settled.labels(model, receipt.status).inc()
+        self._tokens.labels(model, "input").inc(receipt.usage.input_tokens)
+        self._tokens.labels(model, "cached").inc(receipt.usage.cached_tokens)
+        self._tokens.labels(model, "output").inc(receipt.usage.output_tokens)
+        self._money.labels(model, "price").inc(receipt.price_nanos)
+        self._money.labels(model, "cost").inc(receipt.cost_nanos)
+        if receipt.first_token_s is not None:
+            self._first.labels(model).observe(receipt.first_token_s)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self.registry)
+
+
+class _Workers(Collector):
+    """Reads the workers' state when scraped."""
+
+    def __init__(self, compute: Compute) -> None:
+        self.compute = compute
+
+    def collect(self) -> Iterable[Metric]:
+        resident = GaugeMetricFamily("dayspring_worker_memory_bytes", "Memory of a worker", labels=("model", "device"))
+        running = GaugeMetricFamily("dayspring_worker_running", "Requests a worker runs", labels=("model", "device"))
+        for worker in self.compute.status().workers:
+            resident.add_metric((worker.model, worker.device), worker.memory_bytes)
+            running.add_metric((worker.model, worker.device), worker.running)
+        return (resident, running)

@@ -1,0 +1,71 @@
+"""`/v1/models`: what a key may call, in OpenAI's shape, with what else a client may want to know."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from dayspring.accounts.principals import Principal
+from dayspring.contracts.models import Model
+from dayspring.core.errors import NotFound
+from dayspring.hub.service import Hub
+from dayspring.web.auth import Caller
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["Models"])
+
+
+class ModelObject(BaseModel):
+    """One model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    abilities: list[str]
+    context_tokens: int
+    dimensions: int
+    licence: str
+
+
+class ModelList(BaseModel):
+    """All models a key may call."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+@router.get("/models")
+async def list_models(request: Request, caller: Caller) -> ModelList:
+    """List the models this key may call."""
+    hub: Hub = request.app.state.hub
+    return ModelList(data=[model_object(each) for each in await hub.list() if caller.may_use(each.id)])
+
+
+@router.get("/models/{model:path}")
+async def get_model(model: str, request: Request, caller: Caller) -> ModelObject:
+    """Show one model."""
+    return model_object(await visible_model(request, caller, model))
+
+
+async def visible_model(request: Request, caller: Principal, model_id: str) -> Model:
+    """The model, or NotFound, which is also the answer for one this key may not use."""
+    hub: Hub = request.app.state.hub
+    if not caller.may_use(model_id):
+        raise NotFound("model", model_id, "GET /v1/models lists those this key may use.", param="model")
+    return await hub.get(model_id)
+
+
+def model_object(model: Model) -> ModelObject:
+    """The wire form."""
+    fields: dict[str, Any] = {
+        "id": model.id,
+        "created": model.created_at,
+        "owned_by": model.owned_by or "dayspring",
+        "abilities": [str(each) for each in model.abilities],
+        "context_tokens": model.context_tokens,
+        "dimensions": model.dimensions,
+        "licence": model.licence,
+    }
+    return ModelObject(**fields)

@@ -1,0 +1,105 @@
+"""The database: writes by group commit in one thread, reads by a few threads with connections of their own.
+
+What holds: `write` returns after its transaction is committed; `read` sees one snapshot, which includes every write
+that returned before it began. Both work from asyncio and, with `_sync`, from any other thread.
+What it does not do: migrate (`migrate`), or know any table.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal, Self, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from dayspring.core.errors import Unavailable
+from dayspring.store.engines import Synchronous, make_engine
+from dayspring.store.writer import Job, Writer
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+_READERS = 4
+
+
+class Database:
+    """One open database. Make it with `open`; close it when the last caller is done."""
+
+    def __init__(self, url: str, writing: Engine, reading: Engine) -> None:
+        self.url = url
+        """May hold a password: never log it."""
+        self.dialect: Literal["sqlite", "postgresql"] = "sqlite" if writing.dialect.name == "sqlite" else "postgresql"
+        self._writing = writing
+        self._reading = reading
+        self._writer = Writer(writing)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+
+    @classmethod
+    def open(cls, url: str, synchronous: Synchronous = "NORMAL") -> Self:
+        """Opens without migrating. Raises InvalidRequest for a URL of no known kind, Unavailable for no connection."""
+        writing = make_engine(url, synchronous=synchronous)
+        reading = make_engine(url, synchronous=synchronous, readonly=True, size=_READERS * 2)
+        try:
+            return cls(url, writing, reading)
+        except writing.dialect.loaded_dbapi.Error as error:
+            raise _unreachable() from error
+        except Exception as error:
+            if getattr(error, "orig", None) is None:
+                raise
+            raise _unreachable() from error
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """What `fn` returned, once committed.
+
+        `fn` runs in the writer's thread, perhaps twice, in a transaction shared with others: it must be a function of
+        the connection alone, quick, and must not commit. It may raise a DayspringError before it wrote anything, which
+        refuses it alone. When the awaiting task is cancelled the write is done all the same.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._writer.put(Job(fn, future, loop))
+        return await future
+
+    def post(self, fn: Callable[[Connection], T]) -> Future[T]:
+        """As `write`, without waiting; after every write queued before."""
+        future: Future[T] = Future()
+        self._writer.put(Job(fn, future, None))
+        return future
+
+    def write_sync(self, fn: Callable[[Connection], T]) -> T:
+        """As `write`, for a thread without an event loop; it blocks."""
+        if self._writer.is_current_thread:
+            raise RuntimeError("write_sync inside a write would wait for itself")
+        return self.post(fn).result()
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """What `fn` returned from one snapshot. `fn` runs in a reader's thread and cannot write."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, fn)
+
+    def read_sync(self, fn: Callable[[Connection], T]) -> T:
+        """As `read`, in the calling thread."""
+        with self._reading.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            if self.dialect == "sqlite":
+                driver.execute("BEGIN")
+            try:
+                return fn(connection)
+            finally:
+                if connection.in_transaction():
+                    connection.rollback()
+                driver.rollback()
+
+    def close(self) -> None:
+        """Commits what is queued and lets go of every connection."""
+        self._writer.close()
+        self._readers.shutdown()
+        self._writing.dispose()
+        self._reading.dispose()
+
+
+def _unreachable() -> Unavailable:
+    return Unavailable(
+        "The database cannot be opened",
+        "Check DAYSPRING_DATABASE_URL, that the server behind it runs, and that the file may be written.",
+    )

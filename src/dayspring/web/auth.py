@@ -1,0 +1,39 @@
+"""Who is asking: the bearer key of a request as a Principal."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from dayspring.accounts.principals import Principal
+from dayspring.accounts.service import Accounts
+from dayspring.core.errors import PermissionDenied, Unauthenticated
+
+__all__ = ["Admin", "Caller", "bearer"]
+
+_scheme = HTTPBearer(auto_error=False, description="A key made by `dayspring keys create`.")
+
+
+def bearer(request: Request) -> str:
+    """The token of the Authorization header. Raises Unauthenticated."""
+    value = request.headers.get("authorization", "")
+    kind, _, token = value.partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise Unauthenticated
+    return token.strip()
+
+
+async def _caller(request: Request) -> Principal:
+    accounts: Accounts = request.app.state.accounts
+    return await accounts.authenticate(bearer(request))
+
+
+async def _admin(request: Request) -> Principal:
+    principal = await _caller(request)
+    if not principal.is_admin:
+        raise PermissionDenied("This route is for administrators", "Use a key made with --admin.")
+    return principal
+
+
+Caller = Annotated[Principal, Depends(_caller)]
+Admin = Annotated[Principal, Depends(_admin)]

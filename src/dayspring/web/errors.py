@@ -1,0 +1,86 @@
+"""The one wire shape of every error, OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+
+What holds: whatever is raised inside a route leaves as this shape; a foreign exception's text never does. A fault of
+ours is logged with its trace and answered with the request's id alone.
+"""
+
+import logging
+import math
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dayspring.core.errors import DayspringError, Defect, Malformed
+from dayspring.web.context import request_id
+
+__all__ = ["error_body", "error_headers", "error_response", "install", "malformed", "shaped"]
+
+log = logging.getLogger(__name__)
+
+_HTTP: dict[int, tuple[str, str, str]] = {
+    404: ("not_found", "invalid_request_error", "There is no such route. The routes are listed at /docs."),
+    405: ("method_not_allowed", "invalid_request_error", "This route has other methods; see /docs."),
+}
+
+
+def error_body(error: DayspringError) -> dict[str, Any]:
+    """The shape, as a dict."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def error_headers(error: DayspringError) -> dict[str, str]:
+    """Retry-After where waiting helps, in whole seconds."""
+    if error.retry_after_s is None:
+        return {}
+    return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+
+
+def error_response(error: DayspringError) -> Response:
+    headers = error_headers(error)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(error_body(error)), error.status, headers, "application/json")
+
+
+def malformed(error: ValidationError | RequestValidationError) -> Malformed:
+    """The first fault pydantic found, with its path; an input value is never echoed."""
+    fault = error.errors()[0]
+    path = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))
+    return Malformed(f"{fault['msg']}. Correct it and send it again.", location=path or None)
+
+
+def shaped(error: BaseException) -> DayspringError:
+    """Any exception as one of ours. What is not of the tree is logged with its trace and becomes a Defect."""
+    if isinstance(error, DayspringError):
+        return error
+    if isinstance(error, ValidationError | RequestValidationError):
+        return malformed(error)
+    log.error("request failed", exc_info=error)
+    return Defect(request_id())
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer every error in the one shape."""
+
+    async def on_error(_request: Request, error: Exception) -> Response:
+        return error_response(shaped(error))
+
+    async def on_http(_request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        code, kind, message = _HTTP.get(
+            status, ("invalid_request", "invalid_request_error", "The request could not be read. See /docs.")
+        )
+        body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+        headers = getattr(error, "headers", None)
+        return Response(orjson.dumps(body), status, headers, "application/json")
+
+    app.add_exception_handler(DayspringError, on_error)
+    app.add_exception_handler(RequestValidationError, on_error)
+    app.add_exception_handler(ValidationError, on_error)
+    app.add_exception_handler(HTTPException, on_http)
