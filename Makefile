@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 ARGS ?=
 
@@ -31,7 +32,7 @@ check: $(DEV) ## lint, types, import contracts, ratchets, generated pages up to 
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m "not model" tests/house $(ARGS)
 
-bench: $(DEV) ## measure this machine, write dev/benchmarks/*.json and the README's figures
+bench: $(BENCH) ## measure this machine, write dev/benchmarks/*.json and the README's figures
 	@$(BIN)/python dev/fetch_test_models.py
 	$(BIN)/python -m dev.bench $(ARGS)
 
@@ -68,3 +69,8 @@ $(DEV): pyproject.toml constraints.txt dev/groups.py | $(VENV)/bin/python
 	@$(BIN)/python dev/groups.py dev > $(VENV)/dev-requirements.txt
 	@$(PIP) --editable '.[all]' --requirement $(VENV)/dev-requirements.txt
 	@touch $(BASE) $@
+
+$(BENCH): $(DEV)
+	@$(BIN)/python dev/groups.py bench > $(VENV)/bench-requirements.txt
+	@$(PIP) --requirement $(VENV)/bench-requirements.txt
+	@touch $@

@@ -1,4 +1,4 @@
-"""Prints the requirements of a dependency group of pyproject.toml, one a line.
+"""Prints the requirements of dependency groups of pyproject.toml, one a line.
 
 For pip older than 25.1, which cannot read groups itself; Debian 12's is 23.0.
 """
@@ -15,4 +15,4 @@ def group(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(group(sys.argv[1])))
+    print("\n".join(line for name in sys.argv[1:] for line in group(name)))

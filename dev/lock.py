@@ -1,6 +1,6 @@
 """Rewrites constraints.txt: the newest versions that pyproject.toml admits, as pip resolves them here and now.
 
-Every extra and every development tool is resolved at once in a throw-away environment, so that one list serves
+Every extra and every dependency group is resolved at once in a throw-away environment, so that one list serves
 `make serve` and `make test`. Run the tests before committing what it wrote: a constraint is a tested version.
 It does not pin hashes: closed networks serve rebuilt wheels from their own index.
 """
@@ -28,7 +28,8 @@ def resolved(python: Path) -> list[str]:
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [f"{ROOT}[all]", *project["dependency-groups"]["dev"]]
+    groups = project["dependency-groups"].values()
+    wanted = [f"{ROOT}[all]", *(line for group in groups for line in group)]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = Path(folder, "bin", "python")

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dayspring.cli.main import app
+from dayspring.cli.main import build
 from dayspring.contracts.registry import engines
 from dayspring.core.errors import DayspringError, tree
 from dayspring.core.settings import Settings
@@ -200,7 +200,7 @@ def _parameter(parameter: Any) -> tuple[str, str]:
 def cli_page() -> str:
     """Every command with its arguments and options."""
     parts = [f"# Commands\n\n{NOTE}\nEvery command answers `--help`.\n"]
-    for path, command in _commands(typer.main.get_command(app), "dayspring"):
+    for path, command in _commands(typer.main.get_command(build()), "dayspring"):
         parts.append(f"\n## `{path}`\n\n{inspect.cleandoc(command.help or '')}\n")
         rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
         if rows:

@@ -20,8 +20,9 @@ from dayspring.ledger.prices import PriceRequest
 from dayspring.server.house import House
 from dayspring.store.models import add_model
 
-__all__ = ["PRICE", "LiveServer", "Started", "echo_model", "free_port"]
+__all__ = ["FLAT_NANOS", "PRICE", "LiveServer", "Started", "echo_model", "free_port"]
 
+FLAT_NANOS = 1_000_000
 PRICE = {
     Unit.INPUT_TOKEN: Rate(150_000_000, 1_000_000),
     Unit.CACHED_TOKEN: Rate(75_000_000, 1_000_000),

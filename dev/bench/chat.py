@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
-from dev.bench.ours import dayspring
+from dev.bench.ours import dayspring, wait_ready
 from dev.bench.processes import free_port, running
 from dev.bench.record import median, print_table, write
 from dev.fetch_test_models import cache_folder
@@ -51,6 +51,7 @@ async def _measure(chosen: argparse.Namespace, model: Path) -> None:
         running([sys.executable, "-m", "dev.bench.llama_server", *straight], port),
         dayspring(settings, add) as (url, key, _),
     ):
+        wait_ready(f"http://127.0.0.1:{port}/health", 120)
         sides = {"straight": (f"http://127.0.0.1:{port}/v1", "none"), "dayspring": (url, key)}
         async with aiohttp.ClientSession() as http:
             for side, (base, token) in sides.items():

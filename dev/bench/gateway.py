@@ -113,7 +113,9 @@ def litellm(upstream: str, venv: Path) -> Iterator[Side]:
 
 
 def _round(number: int, name: str, side: Side, seconds: float) -> dict[str, Any]:
+    used_s = side.process.cpu_s() if side.process else 0.0
     many = post(side.url, model=side.model, key=side.key, connections=8, seconds=seconds)
+    used_s = side.process.cpu_s() - used_s if side.process else 0.0
     alone = post(side.url, model=side.model, key=side.key, connections=1, seconds=seconds)
     if many.failed or alone.failed:
         raise SystemExit(f"{name}: {many.failed + alone.failed} requests failed; a figure of those would mean nothing")
@@ -121,6 +123,7 @@ def _round(number: int, name: str, side: Side, seconds: float) -> dict[str, Any]
         "round": number,
         "side": name,
         "requests_s": many.requests_s,
+        "cpu_us": round(1e6 * used_s / many.requests, 1),
         "p50_ms": many.p50_ms,
         "p99_ms": many.p99_ms,
         "alone_requests_s": alone.requests_s,

@@ -17,6 +17,7 @@ class Load(NamedTuple):
     requests_s: float
     p50_ms: float
     p99_ms: float
+    requests: int
     failed: int
     """Answers of another status than 2xx or 3xx, and connections that broke."""
 
@@ -39,5 +40,6 @@ def post(base_url: str, *, model: str, key: str, connections: int, seconds: floa
         round(found["requests"] / found["duration_us"] * 1e6, 1),
         found["p50_us"] / 1e3,
         found["p99_us"] / 1e3,
+        found["requests"],
         found["failed"],
     )

@@ -32,16 +32,16 @@ def dayspring(settings: Mapping[str, str], *setup: Sequence[str]) -> Iterator[tu
                 raise SystemExit(f"'dayspring {' '.join(words)}' failed: {done.stderr or done.stdout}")
         with running([*_COMMAND, "serve", "--home", home, "--port", str(port)], port, env=env) as process:
             base = f"http://127.0.0.1:{port}"
-            wait_ready(base, 60)
+            wait_ready(f"{base}/readyz", 60)
             yield f"{base}/v1", (Path(home) / "admin.key").read_text().strip(), process
 
 
-def wait_ready(base: str, limit_s: float) -> None:
-    """Returns when /readyz says so."""
+def wait_ready(url: str, limit_s: float) -> None:
+    """Returns when a GET of `url` is answered with 200."""
     end = time.monotonic() + limit_s
-    while not answers(f"{base}/readyz"):
+    while not answers(url):
         if time.monotonic() > end:
-            raise SystemExit(f"{base} was not ready within {limit_s:g} s")
+            raise SystemExit(f"{url} did not answer with 200 within {limit_s:g} s")
         time.sleep(0.02)
 
 

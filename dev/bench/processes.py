@@ -55,16 +55,25 @@ class Running:
 
     def resident_mb(self, *, children: bool = False) -> float:
         """Resident memory in megabytes (1e6 bytes); with `children` that of its whole process group."""
-        pids = [self.process.pid]
-        if children:
-            pids = [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if self._in_group(stat)]
+        pids = self._group() if children else {self.process.pid: []}
         return round(sum(_resident_bytes(pid) for pid in pids) / 1e6, 1)
 
-    def _in_group(self, stat: Path) -> bool:
-        try:
-            return int(stat.read_text().rpartition(")")[2].split()[2]) == self.process.pid
-        except OSError:  # it ended meanwhile
-            return False
+    def cpu_s(self) -> float:
+        """Processor time that its process group has used: other work on the machine does not count in it."""
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._group().values())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _group(self) -> dict[int, list[str]]:
+        """Fields of /proc/PID/stat from the state on (proc(5)), for each living process of the group."""
+        found: dict[int, list[str]] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:  # it ended meanwhile
+                continue
+            if int(fields[2]) == self.process.pid:
+                found[int(path.parent.name)] = fields
+        return found
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", ready_s: float) -> None:

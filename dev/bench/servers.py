@@ -29,7 +29,7 @@ def main(words: list[str] | None = None) -> None:
         for _ in range(chosen.rounds):
             rounds += [_round(server, upstream, chosen.seconds) for server in SERVERS]
         behaviour = {server: _behaviour(server, upstream) for server in SERVERS}
-    measured = ("requests_s", "p50_ms", "p99_ms", "alone_p50_ms", "alone_p99_ms", "resident_mb", "ready_s")
+    measured = ("requests_s", "cpu_us", "p50_ms", "p99_ms", "alone_p50_ms", "alone_p99_ms", "resident_mb", "ready_s")
     medians = {
         server: {name: median([one[name] for one in rounds if one["server"] == server]) for name in measured}
         for server in SERVERS
@@ -54,11 +54,14 @@ def _round(server: str, upstream: str, seconds: float) -> dict[str, Any]:
     with _proxy(server, upstream, port) as process:
         url = f"http://127.0.0.1:{port}/v1"
         post(url, model="stub", key="k", connections=8, seconds=1)
+        used_s = process.cpu_s()
         many = post(url, model="stub", key="k", connections=8, seconds=seconds)
+        used_s = process.cpu_s() - used_s
         alone = post(url, model="stub", key="k", connections=1, seconds=seconds)
         return {
             "server": server,
             "requests_s": many.requests_s,
+            "cpu_us": round(1e6 * used_s / many.requests, 1),
             "p50_ms": many.p50_ms,
             "p99_ms": many.p99_ms,
             "alone_p50_ms": alone.p50_ms,

@@ -119,7 +119,7 @@ def _second_start(clone: Path, data: Path, env: dict[str, str]) -> dict[str, flo
     command = [str(clone / ".venv" / "bin" / "dayspring"), "serve", "--port", str(port)]
     began = time.perf_counter()
     with running(command, port, env=env) as server:
-        wait_ready(f"http://127.0.0.1:{port}", 60)
+        wait_ready(f"http://127.0.0.1:{port}/readyz", 60)
         ready_s = time.perf_counter() - began
         time.sleep(3)  # until what is done once after a start is done
         return {"second_start_to_ready_s": ready_s, "idle_server_mb": server.resident_mb()}

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from live import LiveServer, Started, echo_model
+from live import FLAT_NANOS, LiveServer, Started, echo_model
+
+from dayspring.core.money import Rate, Unit
 
 
 @pytest.fixture(scope="session")
 def echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Models: `echo` at a price, `slow` (one word every 20 ms), `fragile` (its process dies after three words)."""
+    """Models: `echo` at a price a token, `flat` at one a request, `slow` (a word every 20 ms), `fragile` (dies after 3)."""
     server = LiveServer(tmp_path_factory.mktemp("echo-home"))
     models = (
         echo_model("echo"),
@@ -19,6 +21,7 @@ def echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         echo_model("fragile", die_after=3),
     )
     key = asyncio.run(server.prepare(*models))
+    asyncio.run(server.register("flat", {Unit.REQUEST: Rate(FLAT_NANOS)}))
     asyncio.run(server.start())
     yield Started(server, key)
     assert asyncio.run(server.stop()) == 0

@@ -7,8 +7,8 @@ import aiohttp
 import orjson
 import pytest
 
-from dayspring.core.money import Rate, Unit
-from live import PRICE, Started
+from dayspring.core.money import Unit
+from live import FLAT_NANOS, PRICE, Started
 
 CHAT = "/v1/chat/completions"
 
@@ -97,11 +97,8 @@ async def test_a_worker_that_dies_in_the_middle_ends_the_stream_with_an_error_an
 
 @pytest.mark.parametrize("flat", [True, False])
 async def test_no_more_is_spent_than_the_budget(echo_server: Started, flat: bool) -> None:
-    each = 1_000_000
-    price = {Unit.REQUEST: Rate(each)} if flat else PRICE
-    budget = 100 * each if flat else 2_000_000
-    name = "flat" if flat else "by-token"
-    await echo_server.server.register(name, price)
+    budget = 100 * FLAT_NANOS if flat else 2_000_000
+    name = "flat" if flat else "echo"
     key_id, key = await echo_server.server.key(budget_nanos=budget)
     async with aiohttp.ClientSession(headers=bearer(key), connector=aiohttp.TCPConnector(limit=0)) as session:
 

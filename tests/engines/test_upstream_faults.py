@@ -3,16 +3,20 @@
 import asyncio
 import gzip
 import socket
+from contextlib import suppress
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from upstream_asking import chat, delta, events_of, session_for, sse, text_of, usage_of
 
 from dayspring.contracts.events import Started, TextDelta
 from dayspring.core.errors import (
     Busy,
     ContextLengthExceeded,
+    DayspringError,
     TimedOut,
     Unavailable,
     UpstreamFailed,
@@ -224,3 +228,38 @@ async def test_a_key_may_go_in_another_header() -> None:
         await events_of(session, chat())
     assert fake.seen[0].headers["api-key"] == "k1"
     assert "Authorization" not in fake.seen[0].headers
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 banana\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000,
+        b"\x16\x03\x01\x00",
+    ],
+    ids=["nothing", "another protocol", "no status", "endless header", "tls"],
+)
+async def test_what_is_not_http_fails_plainly(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, session_for(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as session:
+        for stream in (True, False):
+            with pytest.raises(UpstreamFailed):
+                await events_of(session, chat(stream=stream))
+
+
+@given(st.binary(max_size=200), st.booleans())
+@settings(max_examples=40, deadline=None)
+@example(b'{"choices":null}', False)
+@example(b'data: {"choices":[{"index":0,"delta":null,"finish_reason":"stop"}]}\n\n', True)
+async def test_no_answer_raises_anything_outside_the_tree(content: bytes, stream: bool) -> None:
+    async with FakeUpstream() as fake, session_for(fake.url) as session:
+        fake.script(Reply(pieces=(content,)) if stream else Reply(body=content))
+        with suppress(DayspringError):
+            assert usage_of(await events_of(session, chat(stream=stream)))

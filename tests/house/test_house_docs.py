@@ -45,7 +45,11 @@ def test_every_dependency_is_constrained_to_a_tested_version() -> None:
     lines = _text("constraints.txt").splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     own = project()["project"]
-    wanted = [*own["dependencies"], *own["optional-dependencies"]["postgres"], *project()["dependency-groups"]["dev"]]
+    wanted = [
+        *own["dependencies"],
+        *own["optional-dependencies"]["postgres"],
+        *(line for group in project()["dependency-groups"].values() for line in group),
+    ]
     names = {re.split(r"[\[<>=;~! ]", entry)[0].lower().replace("_", "-") for entry in wanted}
     assert len(names) > 25
     assert not names - pinned, "run `make lock`"

@@ -82,3 +82,21 @@ def test_nothing_is_left_to_do() -> None:
         if any(mark in line for mark in marks)
     ]
     assert not wrong, f"do it, or file it: {wrong}"
+
+
+def test_every_setting_is_read_by_something() -> None:
+    [settings] = [module for module in package() if module.where.endswith("core/settings.py")]
+    [declared] = [node for node in settings.tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
+    names = {
+        field.target.id
+        for field in declared.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
+    assert len(names) > 20
+    read = {
+        node.attr
+        for module in package()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    assert not names - read, f"a setting that nothing reads promises what is not there: {sorted(names - read)}"

@@ -120,6 +120,23 @@ async def test_the_same_request_is_held_once(books: Books) -> None:
     assert await books.totals(who.key_id) == (0, 100)
 
 
+async def test_a_bound_is_replaced_as_one_or_stays(books: Books) -> None:
+    who = await books.customer(100)
+    request = await books.reserve(who, 60)
+    neighbour = asyncio.create_task(books.reserve(who, 10))
+    with pytest.raises(InsufficientQuota) as caught:
+        await books.ledger.reserve_again(ReserveRequest(request, who, "m", "chat", 101))
+    assert caught.value.left_nanos in {90, 100}
+    await neighbour
+    assert await books.totals(who.key_id) == (0, 70)
+    await books.ledger.reserve_again(ReserveRequest(request, who, "m", "chat", 90))
+    assert await books.totals(who.key_id) == (0, 100)
+    await books.ledger.release(request)
+    with pytest.raises(ReservationLost):
+        await books.ledger.reserve_again(ReserveRequest(request, who, "m", "chat", 1))
+    assert await books.ledger.verify() == []
+
+
 async def test_settling_twice_is_settling_once(books: Books) -> None:
     who = await books.customer()
     request = await books.reserve(who, 100)

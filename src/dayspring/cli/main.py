@@ -1,39 +1,51 @@
 """The `dayspring` command: one module for each noun, assembled here.
 
 What holds: every command that prints a table has `--json`; an error of the tree is one sentence on standard error and
-exit status 1; no trace reaches a person for what is not a defect.
+exit status 1; no trace reaches a person for what is not a defect. A command imports only what it needs.
 """
 
+import importlib
 import sys
 
 import typer
 from pydantic import ValidationError
 
-from dayspring.cli import doctor, keys, models, prices, serve, usage
 from dayspring.core.errors import DayspringError
 
-__all__ = ["app", "main"]
+__all__ = ["build", "main"]
 
-app = typer.Typer(
-    name="dayspring",
-    help="An open, self-hosted generative-AI platform.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("serve")(serve.serve)
-app.command("usage")(usage.usage)
-app.command("doctor")(doctor.doctor)
-app.command("version")(serve.show_version)
-app.add_typer(models.app, name="models")
-app.add_typer(keys.app, name="keys")
-app.add_typer(prices.app, name="prices")
+_COMMANDS = {"serve": "serve", "usage": "usage", "doctor": "doctor", "version": "version"}
+_NOUNS = ("models", "keys", "prices")
+
+
+def build(word: str = "") -> typer.Typer:
+    """The command line; with `word`, only that command or noun, when there is one."""
+    app = typer.Typer(
+        name="dayspring",
+        help="An open, self-hosted generative-AI platform.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    everything = word not in (*_COMMANDS, *_NOUNS)
+    for name, function in _COMMANDS.items():
+        if everything or name == word:
+            app.command(name)(getattr(importlib.import_module(f"dayspring.cli.{name}"), function))
+    for name in _NOUNS:
+        if everything or name == word:
+            app.add_typer(importlib.import_module(f"dayspring.cli.{name}").app, name=name)
+    return app
+
+
+def _root() -> None:
+    """An open, self-hosted generative-AI platform."""
 
 
 def main() -> None:
     """Runs the command line; the entry point of the package."""
     try:
-        app()
+        build(sys.argv[1] if len(sys.argv) > 1 else "")()
     except DayspringError as error:
         print(f"dayspring: {error.message}", file=sys.stderr)
         sys.exit(1)

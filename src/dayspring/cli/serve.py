@@ -14,7 +14,7 @@ from dayspring.server.logs import configure
 from dayspring.server.run import bind, is_loopback
 from dayspring.server.run import serve as run_server
 
-__all__ = ["serve", "show_version"]
+__all__ = ["serve"]
 
 
 def serve(
@@ -44,7 +44,3 @@ def _announce(home: Path, host: str, port: int) -> None:
         lines.append("  Note   other machines can reach this address. Keys travel in clear text without TLS before it.")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
-
-def show_version() -> None:
-    """Print the version."""
-    print(__version__)

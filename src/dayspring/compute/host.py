@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -29,6 +29,7 @@ from dayspring.contracts.models import Ability, Model
 from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Sampling, Task
 from dayspring.core.errors import DayspringError, Defect
 
+_new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
     from uvloop import new_event_loop as _new_event_loop
 except ImportError:  # not made for this system

@@ -141,7 +141,8 @@ class WorkerProcess:
         if self._deaf:
             raise WorkerDied(model=self.model)
         number = next(self._numbers)
-        self._counts[number] = answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._counts[number] = answer
         self._frames.send(wire.Count(number, task))
         try:
             return await answer
@@ -173,7 +174,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        return self._process.pid if self._process is not None else 0
+        return int(self._process.pid) if self._process is not None else 0
 
     def _on_frame(self, body: bytes) -> None:
         message = wire.decode_from_worker(body)

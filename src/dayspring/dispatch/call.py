@@ -73,10 +73,12 @@ class Call:
         return self._events
 
     async def settle(self) -> Receipt:
-        """Books the finished request. Returns when that is durable."""
+        """Books the finished request. Returns when that is durable. Raises WorkerDied when it has no end."""
+        if self._usage is None:
+            raise WorkerDied(model=self._order.model.id)
         return await self._close("completed")
 
-    async def _reserve(self, input_tokens: int, *, exact: bool = False) -> None:
+    async def _reserve(self, input_tokens: int, *, exact: bool = False, again: bool = False) -> None:
         order, rates = self._order, self._price.rates
         most = bounds.output_bound(self._task, order.model, input_tokens=input_tokens if exact else None)
         quantities = bounds.quantities(input_tokens, most, timeout_s=self._dispatch.settings.request_timeout_s)
@@ -88,11 +90,13 @@ class Call:
             pricing.bound(rates, quantities),
             self._price.id,
         )
-        reserving = asyncio.ensure_future(self._dispatch.ledger.reserve(request))
+        ledger = self._dispatch.ledger
+        reserving = asyncio.ensure_future(ledger.reserve_again(request) if again else ledger.reserve(request))
         try:
             await asyncio.shield(reserving)
         except asyncio.CancelledError:
-            self._dispatch.later(self._undo(reserving))
+            if not again:  # nobody will leave the block that was not entered
+                self._dispatch.later(self._undo(reserving))
             raise
         except InsufficientQuota as refusal:
             if not exact:
@@ -133,8 +137,7 @@ class Call:
             except PromptOverLimit as over:
                 if not tries or self._first_ns is not None:
                     raise
-                await self._dispatch.ledger.release(self._order.request_id)
-                await self._reserve(over.input_tokens, exact=True)
+                await self._reserve(over.input_tokens, exact=True, again=True)
 
     async def _attempt(self) -> AsyncGenerator[Event, None]:
         limit_s = self._dispatch.settings.request_timeout_s
@@ -176,21 +179,23 @@ class Call:
             self._first_ns = self._clock.time_ns()
         return True
 
-    def _used(self, status: Status) -> Usage:
+    def _used(self) -> Usage:
         """What was used: the engine's own count, or for a stream cut short what had come."""
         if self._usage is not None:
             return self._usage
         started = self._started or Started()
-        if status == "completed":
-            raise WorkerDied(model=self._order.model.id)
         return Usage(started.input_tokens, self._output_tokens, started.cached_tokens)
 
     async def _close(self, status: Status) -> Receipt:
         self._closed = True
-        return await self._dispatch.finish(self._settle(status))
+        try:
+            return await self._dispatch.finish(self._settle(status))
+        except DayspringError:
+            self._closed = False  # leaving the block releases what is still held
+            raise
 
     async def _settle(self, status: Status) -> Receipt:
-        order, usage = self._order, self._used(status)
+        order, usage = self._order, self._used()
         quantities = {
             Unit.INPUT_TOKEN: usage.input_tokens - usage.cached_tokens,
             Unit.CACHED_TOKEN: usage.cached_tokens,

@@ -6,7 +6,6 @@ killed on the way leaves partial downloads and whole blobs, which the next try t
 
 import asyncio
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,11 +20,12 @@ from dayspring.contracts.engine import Engine
 from dayspring.contracts.models import Model
 from dayspring.core.errors import PermissionDenied, Refused
 from dayspring.core.settings import Settings
-from dayspring.hub.assembly import Assembled, Assembler
 from dayspring.hub.conversions import ConversionOrder, convert
 from dayspring.hub.description import abilities_of, choose_engine, context_of, dimensions_of, estimate_memory
+from dayspring.hub.fetching.assembly import Assembled, Assembler
 from dayspring.hub.formats.detect import WEIGHTS, read_file_header
 from dayspring.hub.licences import acceptance_digest
+from dayspring.hub.machine import processor_cores
 from dayspring.hub.plan import Plan, Progress, ProgressCallback
 from dayspring.hub.shelf import Shelf
 from dayspring.store.database import Database
@@ -129,7 +129,7 @@ class Adder:
         try:
             await asyncio.to_thread(self._lay_out, assembled.files, folder / "original")
             order = ConversionOrder(
-                "bert", str(folder / "original"), str(folder / name), self._settings.threads or _cores()
+                "bert", str(folder / "original"), str(folder / name), self._settings.threads or processor_cores()
             )
             result = await convert(order)
             digest = await asyncio.to_thread(self._blobs.adopt, folder / name)
@@ -188,7 +188,3 @@ def _digest(files: Mapping[str, str]) -> str:
         return next(iter(files.values()))
     lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

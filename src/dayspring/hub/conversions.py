@@ -30,6 +30,7 @@ class ConversionOrder(msgspec.Struct, frozen=True):
     output: str
     """The file to write."""
     threads: int
+    """For the arithmetic of the check."""
 
 
 class Conversion(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Any
 from dayspring.contracts.engine import Engine, LoadOptions
 from dayspring.contracts.models import Ability, Model
 from dayspring.core.settings import Settings
+from dayspring.hub.machine import memory_limit_bytes, processor_cores
 
 __all__ = ["abilities_of", "choose_engine", "context_of", "dimensions_of", "estimate_memory"]
 
@@ -52,5 +53,10 @@ def estimate_memory(engines: Mapping[str, Engine], model: Model, settings: Setti
     engine = engines.get(model.engine)
     if engine is None:
         return 0
-    options = LoadOptions(threads=settings.threads, slots=settings.slots, kv_contexts=settings.kv_contexts)
+    options = LoadOptions(
+        threads=settings.threads or processor_cores(),
+        slots=settings.slots,
+        kv_contexts=settings.kv_contexts,
+        memory_bytes=memory_limit_bytes(settings),
+    )
     return engine.memory_bytes(model, options)

@@ -8,8 +8,9 @@ from dayspring.core.errors import InvalidRequest, Malformed, Refused
 from dayspring.core.settings import Settings
 from dayspring.hub.catalogue import CataloguedModel, CataloguedPart
 from dayspring.hub.choice import choose_files
-from dayspring.hub.download import Downloader
-from dayspring.hub.network import Fetcher
+from dayspring.hub.fetching.download import Downloader
+from dayspring.hub.fetching.network import Fetcher
+from dayspring.hub.fetching.window import LocalWindow, NoParts, RemoteWindow, Window, ZipWindow
 from dayspring.hub.plan import Found, Licence, Local, Part, PlannedFile, Remote
 from dayspring.hub.sources.address import Address, parse_address
 from dayspring.hub.sources.huggingface import find_repository
@@ -18,7 +19,6 @@ from dayspring.hub.sources.package_index import Wheel, find_wheel
 from dayspring.hub.sources.pip_config import pip_config
 from dayspring.hub.sources.upstream import find_upstream
 from dayspring.hub.sources.web import find_web
-from dayspring.hub.window import LocalWindow, NoParts, RemoteWindow, Window, ZipWindow
 
 __all__ = ["Finder"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dayspring.core.settings import Settings
 
-__all__ = ["disk_free_bytes", "memory_limit_bytes"]
+__all__ = ["disk_free_bytes", "memory_limit_bytes", "processor_cores"]
 
 
 def disk_free_bytes(folder: Path) -> int:
@@ -26,3 +26,8 @@ def memory_limit_bytes(settings: Settings) -> int:
     except OSError:
         limit = ""
     return (min(total, int(limit)) if limit.isdigit() else total) * 8 // 10
+
+
+def processor_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

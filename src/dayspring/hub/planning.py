@@ -15,12 +15,12 @@ from dayspring.hub.choice import is_weights
 from dayspring.hub.configuration import read_configuration
 from dayspring.hub.conversions import conversion_of, converted_size_bytes
 from dayspring.hub.description import abilities_of, choose_engine, context_of, dimensions_of, estimate_memory
+from dayspring.hub.fetching.window import NoParts, peek_header
 from dayspring.hub.finding import Finder
 from dayspring.hub.formats.header import Header
 from dayspring.hub.licences import front_matter_licence, permits_commercial_use, spdx_id
 from dayspring.hub.machine import disk_free_bytes, memory_limit_bytes
 from dayspring.hub.plan import Found, Licence, Local, Plan, PlannedFile, Remote
-from dayspring.hub.window import NoParts, peek_header
 
 __all__ = ["Planner", "check_id"]
 
@@ -165,7 +165,9 @@ class Planner:
         wanted = [file for file in files if not (file.sha256 and self._blobs.has(file.sha256))]
         parts = [part for file in wanted for part in file.parts]
         origins = {part.origin.url: part.origin for part in parts if isinstance(part.origin, Remote)}
-        return sum(origin.size_bytes for origin in origins.values() if not (origin.sha256 and self._blobs.has(origin.sha256)))
+        return sum(
+            origin.size_bytes for origin in origins.values() if not (origin.sha256 and self._blobs.has(origin.sha256))
+        )
 
     def _disk_bytes(self, files: tuple[PlannedFile, ...]) -> int:
         """What is fetched, and beside it what is taken out of archives or copied from this machine."""

@@ -16,11 +16,11 @@ from dayspring.contracts.registry import engines as installed_engines
 from dayspring.core.errors import NotFound
 from dayspring.core.settings import Settings
 from dayspring.hub.adding import Adder
-from dayspring.hub.assembly import Assembler
 from dayspring.hub.catalogue import DEFAULT_PACK, CataloguedModel, catalogue
-from dayspring.hub.download import Downloader
+from dayspring.hub.fetching.assembly import Assembler
+from dayspring.hub.fetching.download import Downloader
+from dayspring.hub.fetching.network import Fetcher
 from dayspring.hub.finding import Finder
-from dayspring.hub.network import Fetcher
 from dayspring.hub.plan import Plan, Progress, ProgressCallback
 from dayspring.hub.planning import Planner
 from dayspring.hub.shelf import Shelf

@@ -26,7 +26,7 @@ def run_order(order: ConversionOrder) -> Conversion:
         source = BertFolder(Path(order.folder))
         output = Path(order.output)
         write_bert(source, output, output.stem)
-        return Conversion(worst_cosine=check_bert(source, output, order.threads), sentences=len(SENTENCES))
+        return Conversion(worst_cosine=check_bert(source, output), sentences=len(SENTENCES))
     except DayspringError as error:
         return Conversion(error.code, error.message)
 

@@ -83,7 +83,7 @@ _insert_journal = Statement(
     insert_new(journals).returning(journals.c.id), "request_id", "kind", "created_at_ns", "memo"
 )
 _find_account = Statement(select(ledger_accounts.c.id).where(ledger_accounts.c.name == bindparam("name")), "name")
-_insert_account = Statement(ledger_accounts.insert().returning(ledger_accounts.c.id), "name", "kind", "owner_id")
+_insert_account = Statement(insert_new(ledger_accounts).returning(ledger_accounts.c.id), "name", "kind", "owner_id")
 _COLUMNS = ("journal_id", "line", "account_id", "amount_nanos")
 _insert_postings: dict[int, Statement] = {}
 """By the number of lines; bounded by the kinds of journals there are."""
@@ -106,7 +106,8 @@ class AccountIds:
         if row is None:
             kind, _, rest = name.partition(":")
             owner = rest.rpartition("/")[2] if kind == "customer" else None
-            row = _insert_account.one(connection, name, kind, owner)
+            # Another server may insert it between the two statements; then its row is there once this one returns.
+            row = _insert_account.one(connection, name, kind, owner) or _find_account.one(connection, name)
         if row is None:
             raise Defect
         learned[name] = int(row[0])

@@ -115,15 +115,19 @@ def hold(connection: Connection, request: ReserveRequest, instance_id: str, now_
 def take(connection: Connection, request_id: str) -> Reservation | None:
     """Deletes and returns the reservation; None when nothing is held. The caller books the outcome: see `unhold`."""
     row = _delete.one(connection, request_id)
-    return None if row is None else Reservation(*row)
+    if row is None:
+        return None
+    held = Reservation(*row)
+    if connection.dialect.name == "postgresql":
+        # Before anything else is written: every server takes its locks in this order.
+        _lock_budgets.all(connection, *held.owners)
+    return held
 
 
 def unhold(connection: Connection, reservation: Reservation, charged_nanos: int) -> None:
     """Moves the reserved amount out of what is held, and what was charged into what is spent."""
     if reservation.amount_nanos == 0 and charged_nanos == 0:
         return
-    if connection.dialect.name == "postgresql":
-        _lock_budgets.all(connection, *reservation.owners)
     _move.run(connection, -reservation.amount_nanos, charged_nanos, *reservation.owners)
 
 

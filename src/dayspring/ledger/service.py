@@ -90,6 +90,22 @@ class Ledger:
             self._db.post(lambda connection: self._let_go(connection, request.request_id, None, now_ns))
             raise
 
+    async def reserve_again(self, request: ReserveRequest) -> None:
+        """Replaces what the request holds by another bound, in one transaction; refused, it holds what it held.
+
+        Raises InsufficientQuota as `reserve`, ReservationLost when it holds nothing.
+        """
+        instance_id, now_ns, currency = self._instance_id, self._clock.time_ns(), self.currency
+
+        def replace(connection: Connection) -> None:
+            held = take(connection, request.request_id)
+            if held is None:
+                raise ReservationLost(request.request_id)
+            unhold(connection, held, 0)
+            hold(connection, request, instance_id, now_ns, currency)
+
+        await self._db.write(replace)
+
     async def settle(self, settlement: Settlement) -> Settled:
         """Books how a request ended, and charges at most what was reserved.
 

@@ -7,8 +7,11 @@ plain sentence.
 
 import ipaddress
 import logging
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 import uvloop
@@ -51,6 +54,19 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Ends with status 0 when asked to stop: uvicorn's own would die of the signal it had handled."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     """Blocks until the server has stopped."""
     config = uvicorn.Config(
@@ -69,7 +85,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     )
     # The writer of the database is a thread: with Python's 5 ms it would wait that long for its turn under load.
     sys.setswitchinterval(_SWITCH_S)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     if sys.platform == "win32":  # pragma: no cover
         server.run(sockets=[listener])
         return

@@ -11,9 +11,12 @@ from starlette.requests import Request
 from dayspring.core.errors import Malformed
 from dayspring.web.errors import malformed
 
-__all__ = ["documented", "read_body"]
+__all__ = ["bodies", "documented", "read_body"]
 
 B = TypeVar("B", bound=BaseModel)
+
+bodies: dict[str, type[BaseModel]] = {}
+"""The bodies that routes read, by the name of their schema; filled as the routes are declared."""
 
 
 async def read_body(request: Request, kind: type[B]) -> B:
@@ -32,10 +35,11 @@ async def read_body(request: Request, kind: type[B]) -> B:
 
 def documented(kind: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a route that reads `kind` with read_body; the app's schema collects the components."""
+    bodies[kind.__name__] = kind
     return {
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}},
         },
-        "x-dayspring-body": kind,
+        "x-dayspring-body": kind.__name__,
     }

@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from dayspring.web.body import bodies
+
 __all__ = ["ErrorBody", "install", "results"]
 
 
@@ -52,7 +54,7 @@ def _complete(schema: dict[str, Any]) -> dict[str, Any]:
         for operation in path.values():
             body = operation.pop("x-dayspring-body", None)
             if body is not None:
-                _add(components, body)
+                _add(components, bodies[body])
             responses = operation["responses"]
             responses.pop("422", None)
             answer = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}

@@ -36,11 +36,13 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     name: Annotated[str, msgspec.Meta(max_length=100)] = ""
     """What usage reports call this target; empty: host and port of `url`."""
     connect_timeout_s: _Seconds = 5
+    """To a connection, where none is kept."""
     first_byte_timeout_s: _Seconds = 120
     """From the request to the first event of a stream, or to the first byte of an answer in one piece."""
     idle_timeout_s: _Seconds = 60
     """Between two pieces of an answer."""
     total_timeout_s: _Seconds = 600
+    """For the whole answer of this target; DAYSPRING_REQUEST_TIMEOUT_S bounds all targets together."""
     headers: dict[str, str] = {}
     """Sent with every request. Never a key."""
     key_header: Literal["authorization", "api-key", "x-api-key"] = "authorization"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from dayspring.core.errors import DayspringError, NotFound, PermissionDenied, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.choice import choose_files
-from dayspring.hub.network import Fetcher, Request
+from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.plan import Found, Licence, Part, PlannedFile, Remote
 from dayspring.hub.sources.address import Address
 

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from dayspring.core.errors import NotFound, Refused
-from dayspring.hub.archives import open_archive
 from dayspring.hub.choice import choose_files
+from dayspring.hub.fetching.archives import open_archive
 from dayspring.hub.plan import Found, Local, Part, PlannedFile
 from dayspring.hub.sources.address import Address
 

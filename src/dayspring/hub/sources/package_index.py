@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 import msgspec
 
 from dayspring.core.errors import DayspringError, NotFound, PermissionDenied, Refused, Unavailable
-from dayspring.hub.network import Fetcher, Request, address_is_public
+from dayspring.hub.fetching.network import Fetcher, Request, address_is_public
 from dayspring.hub.plan import Local, Remote
 from dayspring.hub.sources.pip_config import PipConfig
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from dayspring.core.errors import DayspringError, Refused
 from dayspring.core.settings import Settings
-from dayspring.hub.network import Fetcher, Request
+from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.plan import Found
 from dayspring.hub.sources.address import Address
 

@@ -73,6 +73,8 @@ class Expander:
                 continue
             if not isinstance(node.schema, dict):
                 raise bad_schema(node.pointer, "a schema must be an object or a boolean")
+            if isinstance(node.schema.get("items"), list) and not self._schema.has_item_lists:
+                raise node.bad("items", "a schema: a list of them is prefixItems, unless $schema names an older draft")
             held.add(node.key)
             leaves.append(node)
             # Choices wait at the bottom, so that what is false whatever they are is seen first.
@@ -99,9 +101,8 @@ class Expander:
         choices.extend(self._dependencies(node))
         if above:
             return choices
-        for keyword in ("not", DENIES):
-            if node.has(keyword):
-                choices.append(self._not(node, node.inner(node.child(keyword)), keyword))
+        denied = (keyword for keyword in ("not", DENIES) if node.has(keyword))
+        choices.extend(self._not(node, node.inner(node.child(keyword)), keyword) for keyword in denied)
         if node.has("if") and (node.has("then") or node.has("else")):
             condition = node.inner(node.child("if"))
             then = [node.inner(node.child("then"))] if node.has("then") else []

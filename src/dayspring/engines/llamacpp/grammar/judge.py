@@ -101,12 +101,8 @@ class Judge:
         """Whether no instance satisfies both goals."""
         if depth <= 0:
             return False
-        rights = [Shape(nodes) for nodes in self._expander.expand(right, above=True)]
-        return all(
-            self._excludes(Shape(nodes), other, depth)
-            for nodes in self._expander.expand(left, above=True)
-            for other in rights
-        )
+        lefts, rights = ([Shape(nodes) for nodes in self._expander.expand(side, above=True)] for side in (left, right))
+        return all(self._excludes(one, other, depth) for one in lefts for other in rights)
 
     def _excludes(self, left: Shape, right: Shape, depth: int) -> bool:
         self._budget.spend()

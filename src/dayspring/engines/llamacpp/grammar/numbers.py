@@ -270,11 +270,11 @@ def _decimal_magnitudes(
             if phase == "whole" and length == 0 and digit == "0":
                 made.append((single("0"), ("zero", 1, 0, 0)))
                 continue
-            against = tuple(
+            low_now, high_now = (
                 _compare(so_far, digit, _padded(bound, limit, phase), length) if bound is not None else -1
                 for so_far, bound in zip((against_low, against_high), bounds, strict=True)
             )
-            made.append((single(digit), (phase, length + 1, *against)))
+            made.append((single(digit), (phase, length + 1, low_now, high_now)))
         made = _merged(made)
         if phase == "whole" and length:
             made.append((single("."), ("part", 0, *after("9" * length, against_low, against_high))))

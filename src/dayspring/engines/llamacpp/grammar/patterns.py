@@ -1,8 +1,8 @@
 """Read a JSON Schema `pattern` (ECMA-262) into a language, from below or from above.
 
-ECMA-262 and Python's `re` differ in what `\\d`, `\\w`, `\\s`, `.` and `$` match. From below, the language read is in what
-both match: what is generated from it is valid for either. From above, it holds all that either matches: what is kept
-out of it fails either. Where they agree the two are the same.
+ECMA-262 and Python's `re` differ in what `\\d`, `\\w`, `\\s`, `.` and `$` match. From below, the language read is in
+what both match: what is generated from it is valid for either. From above, it holds all that either matches: what is
+kept out of it fails either. Where they agree the two are the same.
 What it does not do: lookaround, backreferences, word boundaries, Unicode properties and flags are refused by name.
 """
 

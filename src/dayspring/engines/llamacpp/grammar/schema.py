@@ -1,19 +1,22 @@
 """The schema as the compiler reads it: checked in size, addressed by JSON pointer, keywords read with their types.
 
-What holds: nothing here recurses into the schema, so its depth cannot exhaust the stack; a keyword of a wrong type is an
-InvalidRequest that names its pointer.
+What holds: nothing here recurses into the schema, so its depth cannot exhaust the stack; a keyword of a wrong type is
+an InvalidRequest that names its pointer.
 """
 
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 from dayspring.core.errors import InvalidRequest
 from dayspring.engines.llamacpp.grammar.limits import MAX_DEPTH, MAX_NODES, bad_schema, refuse, too_complex
 
 __all__ = ["Node", "Schema", "check_size", "fraction"]
+
+
+_ITEM_LISTS: Final = ("-03", "-04", "-05", "-06", "-07", "/2019-09")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,9 @@ class Schema:
     def __init__(self, document: Any) -> None:
         self.document = document
         self.root = Node(document, "", "")
+        dialect = document.get("$schema") if isinstance(document, dict) else None
+        self.has_item_lists = isinstance(dialect, str) and any(f"draft{name}" in dialect for name in _ITEM_LISTS)
+        """Whether `items` may be a list: before draft 2020-12, and only where the schema says so."""
         self._base = str(document.get("$id", document.get("id", ""))).rstrip("#") if isinstance(document, dict) else ""
 
     def resolve(self, node: Node, keyword: str) -> Node:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dayspring.contracts.blobs import BlobStore, Partial
 from dayspring.core.errors import Busy, PermissionDenied, Refused, TimedOut, Unavailable
 from dayspring.core.settings import Settings
-from dayspring.hub.network import Answer, Fetcher, Request, host_of
+from dayspring.hub.fetching.network import Answer, Fetcher, Request, host_of
 from dayspring.hub.plan import Remote
 from dayspring.hub.sources.huggingface import gated, token_header
 from dayspring.hub.sources.package_index import index_secret

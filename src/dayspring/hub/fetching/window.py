@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from dayspring.core.errors import Refused
-from dayspring.hub.archives import Member, zip_members
+from dayspring.hub.fetching.archives import Member, zip_members
+from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.formats.cursor import NeedMore
 from dayspring.hub.formats.detect import read_header
 from dayspring.hub.formats.header import Header
-from dayspring.hub.network import Fetcher, Request
 
 __all__ = ["LocalWindow", "NoParts", "RemoteWindow", "Window", "ZipWindow", "peek_header"]
 

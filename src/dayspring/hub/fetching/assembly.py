@@ -15,8 +15,8 @@ import msgspec
 
 from dayspring.contracts.blobs import BlobStore
 from dayspring.core.errors import NotFound, Refused
-from dayspring.hub.archives import CHUNK_BYTES, open_archive
-from dayspring.hub.download import Downloader
+from dayspring.hub.fetching.archives import CHUNK_BYTES, open_archive
+from dayspring.hub.fetching.download import Downloader
 from dayspring.hub.plan import Local, Part, PlannedFile, Remote
 
 __all__ = ["Assembled", "Assembler"]

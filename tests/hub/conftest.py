@@ -1,0 +1,113 @@
+"""A hub on an empty home, an engine that only says what it would run, and loopback servers."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from dayspring.blobs.disk import DiskBlobs
+from dayspring.contracts.clock import SystemClock
+from dayspring.contracts.engine import engine_defaults
+from dayspring.contracts.models import Ability
+from dayspring.core.settings import Settings
+from dayspring.hub.catalogue import CataloguedModel
+from dayspring.hub.fetching.network import Fetcher
+from dayspring.hub.service import Hub
+from dayspring.store.database import Database
+
+
+class Runner(engine_defaults):
+    name = "runner"
+    abilities = frozenset(Ability)
+    formats = frozenset({"gguf"})
+    session = "nowhere:nothing"
+
+
+class Caller(engine_defaults):
+    name = "upstream"
+    abilities = frozenset(Ability)
+    formats = frozenset({"upstream"})
+    session = "nowhere:nothing"
+    options = frozenset({"targets"})
+
+    def memory_bytes(self, model: object, options: object) -> int:
+        return 0
+
+
+ENGINES = {"runner": Runner(), "upstream": Caller()}
+MakeHub = Callable[..., Hub]
+Serve = Callable[[web.Application], Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No pip configuration, proxy or home of the machine's reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("PIP_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]:
+    """One on SQLite: what differs between databases is tested with the store."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copyfile(migrated_sqlite, home / "dayspring.db")
+    opened = Database.open(f"sqlite:///{home / 'dayspring.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> DiskBlobs:
+    return DiskBlobs(tmp_path / "home" / "blobs")
+
+
+@pytest.fixture
+async def make_hub(tmp_path: Path, database: Database, blobs: DiskBlobs) -> AsyncIterator[MakeHub]:
+    """A hub whose settings are the arguments. It may reach loopback unless told otherwise."""
+    made: list[Hub] = []
+
+    def make(
+        *, allow_loopback: bool = True, catalogued: dict[str, CataloguedModel] | None = None, **values: object
+    ) -> Hub:
+        settings = Settings(home=tmp_path / "home", **values)  # type: ignore[arg-type]
+        fetcher = Fetcher(allow_loopback=allow_loopback, stall_s=2)
+        hub = Hub(
+            database,
+            blobs,
+            settings,
+            SystemClock(),
+            fetcher=fetcher,
+            engines=lambda: ENGINES,
+            catalogued=catalogued or {},
+            retry_pause_s=0,
+        )
+        made.append(hub)
+        return hub
+
+    yield make
+    for hub in made:
+        await hub.close()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts an application on loopback and gives its address, without a slash at the end."""
+    servers: list[TestServer] = []
+
+    async def start(application: web.Application) -> str:
+        server = TestServer(application, host="127.0.0.1")
+        await server.start_server()
+        servers.append(server)
+        return str(server.make_url("")).rstrip("/")
+
+    yield start
+    for server in servers:
+        await server.close()
