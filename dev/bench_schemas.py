@@ -136,7 +136,8 @@ def _try(file: Path, answer: Answer) -> Outcome:
 def fault(schema: dict[str, Any], text: str) -> str:
     """Why the text is not valid against the schema; empty if it is."""
     kind = validator_for(schema, default=jsonschema.Draft202012Validator)
-    checker = jsonschema.FormatChecker([name for name in FORMATS if name in jsonschema.FormatChecker.checkers])
+    checker = jsonschema.FormatChecker(())
+    checker.checkers = {name: check for name, check in kind.FORMAT_CHECKER.checkers.items() if name in FORMATS}
     try:
         kind(schema, format_checker=checker).validate(json.loads(text))
     except (ValueError, jsonschema.ValidationError) as error:

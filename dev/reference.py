@@ -148,16 +148,22 @@ def _parts(annotation: Any) -> list[Any]:
     return [annotation, *(part for argument in arguments for part in _parts(argument))]
 
 
-def _options(engine: Any) -> list[tuple[str, str, str]]:
-    """From the engine's `options` (names, or names with help), else from the struct `Options` beside it."""
-    declared = getattr(engine, "options", None)
-    if declared is not None:
-        helps = declared if isinstance(declared, dict) else dict.fromkeys(declared, "")
-        return sorted((f"`{name}`", "", text) for name, text in helps.items())
-    beside = f"{type(engine).__module__.rpartition('.')[0]}.options"
-    if find_spec(beside) is None:
-        return []
-    return _struct_options(import_module(beside).Options)
+def _options(engine: Any) -> str:
+    """From the struct `Options` in the module `options` beside the engine, a table; else the docstring that names each
+    of the engine's `options`. Raises SystemExit for one that no docstring names."""
+    kind = type(engine)
+    beside = f"{kind.__module__.rpartition('.')[0]}.options"
+    if find_spec(beside) is not None:
+        rows = _struct_options(import_module(beside).Options)
+        return "\nOptions of a model:\n\n" + _table(("option", "default", "what it does"), rows)
+    texts = [inspect.cleandoc(each or "") for each in (kind.__doc__, sys.modules[kind.__module__].__doc__)]
+    names = [f"`{name}`" for name in sorted(getattr(engine, "options", ()))]
+    if not names:
+        return ""
+    for paragraph in "\n\n".join(texts).split("\n\n"):
+        if all(name in paragraph for name in names):
+            return f"\n{paragraph}\n"
+    raise SystemExit(f"One paragraph in the docstring of {kind.__qualname__} must name all its options: {names}")
 
 
 def engines_page() -> str:
@@ -174,8 +180,7 @@ def engines_page() -> str:
         ]
         about = _first_paragraph(sys.modules[type(engine).__module__].__doc__)
         parts.append(f"\n## {name}\n\n{about}\n\n{_table(('', ''), facts)}")
-        if options := _options(engine):
-            parts.append("\nOptions of a model:\n\n" + _table(("option", "default", "what it does"), options))
+        parts.append(_options(engine))
     return "".join(parts)
 
 

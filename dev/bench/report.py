@@ -90,8 +90,10 @@ def _start(content: dict[str, Any]) -> list[tuple[str, str]]:
             f"{one['make_serve_to_first_token_s']:.0f} s, {one['ratio_to_plain']:.2f} times a plain install and copy",
         ),
         (
-            "Downloaded packages; installed environment; data folder",
-            f"{one['pip_downloaded_mb']:.0f} MB; {one['environment_installed_mb']:.0f} MB; {one['data_mb']:.0f} MB",
+            "Packages downloaded, environment installed, data folder",
+            ", ".join(
+                f"{one[name]:.0f} MB" for name in ("packages_downloaded_mb", "environment_installed_mb", "data_mb")
+            ),
         ),
         (
             "Second start to ready; idle server process",

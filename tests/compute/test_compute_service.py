@@ -10,15 +10,14 @@ from compute_models import answer, chat, echo
 
 from dayspring.compute.service import Compute
 from dayspring.contracts.events import Started, TextDelta, Usage
+from dayspring.contracts.tasks import ChatTask
 from dayspring.core.errors import Defect, InvalidRequest, NotFound, PromptOverLimit, WorkerDied
 
 
 async def test_an_echo_model_answers_through_a_real_worker_process(compute: Compute) -> None:
-    events = []
     async with compute.run(echo(), chat("one two three")) as run:
         assert run.device == "cpu"
-        async for event in run:
-            events.append(event)
+        events = [event async for event in run]
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "one two three"
     assert events[-1] == Usage(3, 3, fingerprint="echo")
     assert run.busy_ns > 0
@@ -103,9 +102,7 @@ async def test_shares_of_two_models_on_one_device_add_up_to_its_busy_time(comput
 async def test_errors_of_the_engine_keep_their_class_across_the_process_border(compute: Compute) -> None:
     task = chat("one two three")
     with pytest.raises(PromptOverLimit) as caught:
-        async with compute.run(echo(), task.__class__(task.messages, prompt_limit=2)) as run:
-            async for _ in run:
-                pass
+        await answer(compute, echo(), ChatTask(task.messages, prompt_limit=2))
     assert caught.value.input_tokens == 3
 
 

@@ -113,13 +113,14 @@ def test_an_answer_held_to_a_schema_validates(client: OpenAI, stream: bool) -> N
 
 
 def test_a_keyword_that_cannot_be_enforced_is_named(client: OpenAI) -> None:
-    schema = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}, "required": ["a"]}
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 2, "uniqueItems": True}
+    schema = {"type": "object", "properties": {"names": names}, "required": ["names"]}
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(
             model=CHAT, messages=HELLO,
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
         )  # fmt: skip
-    assert "not" in refused.value.message
+    assert "uniqueItems" in refused.value.message
     assert refused.value.body["code"] == "unsupported_parameter"
 
 

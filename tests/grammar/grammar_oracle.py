@@ -8,15 +8,15 @@ from jsonschema import FormatChecker
 from jsonschema.validators import validator_for
 
 from dayspring.engines.llamacpp.grammar.expr import Alt, Chars, Expr, Grammar, Lit, Ref, Repeat, Seq
-
-FORMATS = ("date", "time", "date-time", "duration", "email", "idn-email", "hostname", "ipv4", "ipv6", "uri",
-           "uri-reference", "iri", "uuid")  # fmt: skip
+from dayspring.engines.llamacpp.grammar.formats import FORMATS
 
 
 def validator(schema: Any) -> Any:
     """jsonschema's validator for the schema's own draft, asserting the formats we enforce."""
     kind = validator_for(schema, default=jsonschema.Draft202012Validator)
-    return kind(schema, format_checker=FormatChecker(FORMATS))
+    checker = FormatChecker(())
+    checker.checkers = {name: check for name, check in kind.FORMAT_CHECKER.checkers.items() if name in FORMATS}
+    return kind(schema, format_checker=checker)
 
 
 class Matcher:

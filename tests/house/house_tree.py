@@ -19,6 +19,8 @@ ROOMS = (
     "web", "chat", "server", "cli",
 )  # fmt: skip
 
+WORKER_FILES = frozenset({"worker.py", "quality.py"})
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -94,6 +96,15 @@ def importers() -> dict[str, set[str]]:
             if target in known:
                 found[target].add(module.name)
     return found
+
+
+def is_worker_side(name: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether it is a worker file, or a module that only worker-side modules import."""
+    by_name = {module.name: module for module in package()}
+    if by_name[name].path.name in WORKER_FILES:
+        return True
+    users = importers()[name] - {name} - seen
+    return bool(users) and all(is_worker_side(user, seen | {name}) for user in users)
 
 
 @cache

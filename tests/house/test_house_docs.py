@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from house_docs import blocks, links, pages, runnable
-from house_tree import ROOT, project
+from house_tree import PACKAGE, ROOT, project
 
 DECISIONS = ROOT / "docs" / "decisions"
 
@@ -94,6 +94,22 @@ def test_make_targets_and_settings_that_pages_name_exist() -> None:
         outside = {"DAYSPRING_REQUIRE", "DAYSPRING_TEST_MODELS"}
         named = set(re.findall(r"`(DAYSPRING_[A-Z_]+)", text)) - outside
         assert not {name for name in named if f"`{name}`" not in settings}, page.name
+
+
+def test_files_that_pages_name_exist() -> None:
+    named = [
+        (page, name)
+        for page in pages()
+        for name in re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|toml|json|md))`", page.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 30
+    places = (ROOT, PACKAGE, PACKAGE / "hub")
+    wrong = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page, name in named
+        if not any((place / name).exists() for place in places)
+    ]
+    assert not wrong, wrong
 
 
 def test_python_blocks_can_be_read() -> None:

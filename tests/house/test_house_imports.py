@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from house_tree import Module, importers, package, project
+from house_tree import Module, importers, is_worker_side, package, project
 
 HEAVY = frozenset(
     [
@@ -45,8 +45,6 @@ PLACES: dict[str, tuple[str, ...]] = {
 }
 """Package -> file names and rooms that may import it."""
 
-WORKER_FILES = frozenset({"worker.py", "quality.py"})
-
 
 def _top(name: str) -> str:
     return name.split(".", maxsplit=1)[0]
@@ -56,19 +54,10 @@ def _heavy_imports(module: Module) -> set[str]:
     return {_top(name) for name, _ in module.imports()} & HEAVY
 
 
-def _is_worker_side(name: str, seen: frozenset[str] = frozenset()) -> bool:
-    """A worker file, or a module that only worker-side modules import."""
-    by_name = {module.name: module for module in package()}
-    if by_name[name].path.name in WORKER_FILES:
-        return True
-    users = importers()[name] - {name} - seen
-    return bool(users) and all(_is_worker_side(user, seen | {name}) for user in users)
-
-
 def test_heavy_packages_are_imported_on_the_worker_side_only() -> None:
     heavy = {module.name: _heavy_imports(module) for module in package() if _heavy_imports(module)}
     assert heavy, "no module imports anything heavy: the list of heavy packages is out of date"
-    wrong = {name: sorted(found) for name, found in heavy.items() if not _is_worker_side(name)}
+    wrong = {name: sorted(found) for name, found in heavy.items() if not is_worker_side(name)}
     assert not wrong, f"move these imports to a worker.py, or to a module that only a worker.py imports: {wrong}"
 
 
@@ -78,7 +67,7 @@ def test_worker_files_are_started_by_name_and_imported_by_no_one() -> None:
     wrong = {
         module.name: users
         for module in workers
-        if (users := [user for user in importers()[module.name] if not _is_worker_side(user)])
+        if (users := [user for user in importers()[module.name] if not is_worker_side(user)])
     }
     assert not wrong, f"a worker is started in its own process, by name: {wrong}"
 

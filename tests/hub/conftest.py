@@ -2,45 +2,21 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from hub_kit import ENGINES, MakeHub, Serve
 
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.contracts.clock import SystemClock
-from dayspring.contracts.engine import engine_defaults
-from dayspring.contracts.models import Ability
 from dayspring.core.settings import Settings
 from dayspring.hub.catalogue import CataloguedModel
 from dayspring.hub.fetching.network import Fetcher
 from dayspring.hub.service import Hub
 from dayspring.store.database import Database
-
-
-class Runner(engine_defaults):
-    name = "runner"
-    abilities = frozenset(Ability)
-    formats = frozenset({"gguf"})
-    session = "nowhere:nothing"
-
-
-class Caller(engine_defaults):
-    name = "upstream"
-    abilities = frozenset(Ability)
-    formats = frozenset({"upstream"})
-    session = "nowhere:nothing"
-    options = frozenset({"targets"})
-
-    def memory_bytes(self, model: object, options: object) -> int:
-        return 0
-
-
-ENGINES = {"runner": Runner(), "upstream": Caller()}
-MakeHub = Callable[..., Hub]
-Serve = Callable[[web.Application], Awaitable[str]]
 
 
 @pytest.fixture(autouse=True)

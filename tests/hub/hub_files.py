@@ -44,8 +44,10 @@ def gguf_value(value: Any) -> bytes:
     return struct.pack("<I", 8) + text(value)
 
 
-def gguf(values: dict[str, Any] | None = None, *, tensors: int = 2, version: int = 3, tail: int = 0) -> bytes:
-    """A GGUF of `tensors` float tensors of 8 x 4, its data shortened by `tail` bytes."""
+def gguf(
+    values: dict[str, Any] | None = None, *, tensors: int = 2, rows: int = 4, version: int = 3, tail: int = 0
+) -> bytes:
+    """A GGUF of `tensors` float tensors of 8 x `rows`, its data shortened by `tail` bytes."""
     pairs = {
         "general.architecture": "llama",
         "general.license": "apache-2.0",
@@ -57,14 +59,15 @@ def gguf(values: dict[str, Any] | None = None, *, tensors: int = 2, version: int
         "tokenizer.ggml.tokens": ["a", "b", "c"],
         "tokenizer.chat_template": CHAT_TEMPLATE,
     } | (values or {})
-    out = b"GGUF" + struct.pack("<IQQ", version, tensors, len(pairs))
+    out = bytearray(b"GGUF" + struct.pack("<IQQ", version, tensors, len(pairs)))
     for key, value in pairs.items():
         out += text(key) + gguf_value(value)
     for index in range(tensors):
-        out += text(f"blk.{index}.weight") + struct.pack("<IQQIQ", 2, 8, 4, 0, index * 128)
+        out += text(f"blk.{index}.weight") + struct.pack("<IQQIQ", 2, 8, rows, 0, index * 32 * rows)
     out += b"\0" * (-len(out) % 32)
-    data = bytes(range(256)) * (tensors * 128 // 256 + 1)
-    return out + data[: max(tensors * 128 - tail, 0)]
+    length = tensors * 32 * rows
+    data = bytes(range(256)) * (length // 256 + 1)
+    return bytes(out) + data[: max(length - tail, 0)]
 
 
 def safetensors(tensors: dict[str, Any] | None = None, data: bytes | None = None) -> bytes:

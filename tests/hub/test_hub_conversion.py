@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_kit import MakeHub
 from safetensors.numpy import save_file
 
-from conftest import MakeHub
 from dayspring.contracts.models import Ability
 from dayspring.core.errors import Refused, Unavailable
 from dayspring.hub.conversion.bert import write_bert
@@ -85,7 +85,7 @@ async def test_a_tensor_that_has_no_place_is_refused(tmp_path: Path) -> None:
     known, stranger = b"encoder.layer.1.output.dense", b"encoder.layer.1.surplus.dens"
     file.write_bytes(file.read_bytes().replace(known, stranger))
     with pytest.raises(Refused, match="no tensor of this name"):
-        await convert(ConversionOrder("bert", str(folder), str(tmp_path / "out.gguf"), 1))
+        await convert(ConversionOrder("bert", str(folder), str(tmp_path / "out.gguf")))
 
 
 def test_other_arithmetic_than_the_originals_is_caught_by_the_check(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_another_vocabulary_than_the_originals_is_caught_by_the_check(tmp_path: 
 async def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Unavailable, match="ended with status 1"):
-        await convert(ConversionOrder("bert", str(tmp_path), str(tmp_path / "out.gguf"), 1))
+        await convert(ConversionOrder("bert", str(tmp_path), str(tmp_path / "out.gguf")))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_reference_attends_and_normalises() -> None:
 
 @pytest.mark.model
 async def test_the_default_embedding_model_keeps_its_vectors(default_models: Path, tmp_path: Path) -> None:
-    order = ConversionOrder("bert", str(default_models / "all-MiniLM-L6-v2"), str(tmp_path / "m.gguf"), 2)
+    order = ConversionOrder("bert", str(default_models / "all-MiniLM-L6-v2"), str(tmp_path / "m.gguf"))
     result = await convert(order)
     assert result.worst_cosine > 0.9999
     assert result.sentences >= 12

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from hub_files import sha256
+from hub_kit import Serve
 
-from conftest import Serve
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.core.errors import Refused, Unavailable
 from dayspring.core.settings import Settings
@@ -181,6 +181,7 @@ async def test_a_cancelled_download_keeps_what_came(downloader: Downloader, serv
     half.set()
     with downloader._blobs.partial(sha256(DATA)) as partial:
         assert partial.size_bytes >= 1 << 20
+        assert partial._file.read_bytes() == DATA[: partial.size_bytes]
 
 
 async def test_what_is_here_already_is_not_asked_for(downloader: Downloader, serve: Serve) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from hub_files import gguf, safetensors, sha256
+from hub_kit import MakeHub, Serve
 
-from conftest import MakeHub, Serve
 from dayspring.contracts.models import Ability
 from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied, Refused
 
@@ -28,6 +28,8 @@ class Hugging:
         self.secrets: list[tuple[str, str]] = []
         self.linked: dict[str, str] = {}
         self.commit = COMMIT
+        self.private = bool(token)
+        """Whether the description, too, needs the token. A gated repository is described to everyone."""
 
     def is_large(self, name: str) -> bool:
         return name.endswith((".gguf", ".safetensors", ".bin"))
@@ -36,7 +38,7 @@ class Hugging:
         self.secrets.append(("hub", request.headers.get("Authorization", "")))
         if request.match_info["revision"] not in ("main", "v1", COMMIT):
             return web.json_response({"error": "Invalid rev id"}, status=404)
-        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+        if self.private and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.json_response(
                 {"error": "Access is restricted"}, status=401, headers={"X-Error-Code": "GatedRepo"}
             )
@@ -108,8 +110,12 @@ async def test_a_model_comes_with_its_commit_licence_and_hash(make_hub: MakeHub,
 
 
 @pytest.mark.parametrize(("token", "remedy"), [("", "set DAYSPRING_HF_TOKEN"), ("other", "Accept its terms at")])
-async def test_a_gated_model_says_how_to_get_in(make_hub: MakeHub, serve: Serve, token: str, remedy: str) -> None:
+@pytest.mark.parametrize("private", [True, False])
+async def test_a_gated_model_says_how_to_get_in(
+    make_hub: MakeHub, serve: Serve, token: str, remedy: str, private: bool
+) -> None:
     hugging = Hugging({"m.gguf": gguf()}, gated="manual", token="t0p")
+    hugging.private = private
     endpoint = await hugging.start(serve)
     hub = make_hub(hf_endpoint=endpoint, hf_token=token)
     with pytest.raises(PermissionDenied, match=remedy) as caught:

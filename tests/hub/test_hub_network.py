@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
+from hub_kit import Serve
 
-from conftest import Serve
 from dayspring.core.errors import Busy, DayspringError, NotFound, PermissionDenied, Refused, Unavailable
 from dayspring.hub.fetching import network
 from dayspring.hub.fetching.network import Fetcher, Request, address_is_public
@@ -201,3 +201,25 @@ async def test_a_bad_status_becomes_an_error_that_says_what_to_do(
 async def test_a_host_that_is_not_there_is_unavailable(lenient: Fetcher, unused_tcp_port: int) -> None:
     with pytest.raises(Unavailable):
         await body(lenient, Request(f"http://127.0.0.1:{unused_tcp_port}/"))
+
+
+async def test_the_proxy_of_the_environment_is_used_though_it_is_private(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    async def proxy(request: web.Request) -> web.Response:
+        seen.append(request.raw_path)
+        return web.Response(body=b"through the proxy")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", proxy)
+    monkeypatch.setenv("http_proxy", (await serve(app)).replace("127.0.0.1", "localhost"))
+    fetcher = Fetcher(stall_s=2)
+    try:
+        assert await body(fetcher, Request("http://index.example/simple/", operator=True)) == b"through the proxy"
+        with pytest.raises(Refused):
+            await body(fetcher, Request("https://10.0.0.1/"))
+    finally:
+        await fetcher.close()
+    assert seen == ["http://index.example/simple/"]

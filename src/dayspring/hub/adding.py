@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from dayspring.hub.description import abilities_of, choose_engine, context_of, d
 from dayspring.hub.fetching.assembly import Assembled, Assembler
 from dayspring.hub.formats.detect import WEIGHTS, read_file_header
 from dayspring.hub.licences import acceptance_digest
-from dayspring.hub.machine import processor_cores
 from dayspring.hub.plan import Plan, Progress, ProgressCallback
 from dayspring.hub.shelf import Shelf
 from dayspring.store.database import Database
@@ -83,6 +83,17 @@ class Adder:
         progress(Progress("done", plan.id, plan.files[0].path, model.size_bytes, model.size_bytes))
         return model
 
+    def sweep(self, grace_s: float) -> None:
+        """Remove what a killed process left in the scratch folder."""
+        oldest = time.time() - grace_s
+        for left in self._scratch.iterdir():
+            if left.stat().st_mtime > oldest:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
     async def _licence(self, plan: Plan, accepted_by: str | None) -> None:
         """Records an acceptance, or raises PermissionDenied when one is needed and none was ever given."""
         if not plan.needs_licence_acceptance:
@@ -128,9 +139,7 @@ class Adder:
         name = f"{plan.id.replace('/', '-')}.gguf"
         try:
             await asyncio.to_thread(self._lay_out, assembled.files, folder / "original")
-            order = ConversionOrder(
-                "bert", str(folder / "original"), str(folder / name), self._settings.threads or processor_cores()
-            )
+            order = ConversionOrder("bert", str(folder / "original"), str(folder / name))
             result = await convert(order)
             digest = await asyncio.to_thread(self._blobs.adopt, folder / name)
         finally:
@@ -153,7 +162,7 @@ class Adder:
         model_format = str(facts.pop("header_format", model_format))
         engines = self._engines()
         able = plan.abilities or abilities_of(model_format, facts)
-        engine = plan.engine or choose_engine(engines, model_format, able)
+        engine = choose_engine(engines, model_format, able)
         if not engine or not able:
             what = f"no installed engine runs {model_format!r} models like it"
             raise Refused(file=plan.id, rule=what, remedy="Choose a GGUF file that is for chat or embeddings.")

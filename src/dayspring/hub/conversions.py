@@ -5,6 +5,7 @@ The worker gets one JSON object on standard input and answers with one on standa
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -13,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-from dayspring.core.errors import Malformed, TimedOut, Unavailable, rebuild
+from dayspring.core.errors import Malformed, Unavailable, rebuild
 
 __all__ = ["Conversion", "ConversionOrder", "conversion_of", "convert", "converted_size_bytes"]
 
+_log = logging.getLogger(__name__)
 _LIMIT_S = 1800.0
 _KINDS = {"bert": ("BERT safetensors to GGUF (16-bit floats), checked against the original's arithmetic", "gguf")}
 
@@ -29,8 +31,6 @@ class ConversionOrder(msgspec.Struct, frozen=True):
     """Holds the original's files."""
     output: str
     """The file to write."""
-    threads: int
-    """For the arithmetic of the check."""
 
 
 class Conversion(msgspec.Struct, frozen=True):
@@ -57,22 +57,25 @@ def converted_size_bytes(facts: Mapping[str, Any]) -> int:
 
 
 async def convert(order: ConversionOrder, *, limit_s: float = _LIMIT_S) -> Conversion:
-    """Runs the worker. Raises the error it ended with, Unavailable if it died, TimedOut."""
+    """Runs the worker. Raises the error it ended with, Unavailable if it died or took too long."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "dayspring.hub.worker",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": str(order.threads)},
+        stderr=asyncio.subprocess.PIPE,
+        # One thread each: the work is small, and waiting threads spin when the machine is busy.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         cwd=Path(order.output).parent,
     )
     try:
         async with asyncio.timeout(limit_s):
-            answer, _ = await process.communicate(msgspec.json.encode(order))
+            answer, noise = await process.communicate(msgspec.json.encode(order))
     except TimeoutError:
-        raise TimedOut("Converting the model", limit_s=limit_s, setting="the machine's speed") from None
+        raise Unavailable(
+            f"Converting the model took over {limit_s:g} s", "Try again when the machine is less busy."
+        ) from None
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -81,6 +84,7 @@ async def convert(order: ConversionOrder, *, limit_s: float = _LIMIT_S) -> Conve
     try:
         result = msgspec.json.decode(answer, type=Conversion)
     except msgspec.DecodeError:
+        _log.error("The conversion's process said: %s", noise[-2000:].decode("utf-8", "replace"))
         raise Unavailable(
             f"The process that converts the model ended with status {process.returncode}",
             "Check that there is memory left, then try again: what was fetched is kept.",

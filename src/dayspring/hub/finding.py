@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from dayspring.core.errors import InvalidRequest, Malformed, Refused
+from dayspring.core.errors import InvalidRequest, Malformed, PermissionDenied, Refused
 from dayspring.core.settings import Settings
 from dayspring.hub.catalogue import CataloguedModel, CataloguedPart
 from dayspring.hub.choice import choose_files
@@ -13,7 +13,7 @@ from dayspring.hub.fetching.network import Fetcher
 from dayspring.hub.fetching.window import LocalWindow, NoParts, RemoteWindow, Window, ZipWindow
 from dayspring.hub.plan import Found, Licence, Local, Part, PlannedFile, Remote
 from dayspring.hub.sources.address import Address, parse_address
-from dayspring.hub.sources.huggingface import find_repository
+from dayspring.hub.sources.huggingface import find_repository, gated, repository_of
 from dayspring.hub.sources.local import find_local
 from dayspring.hub.sources.package_index import Wheel, find_wheel
 from dayspring.hub.sources.pip_config import pip_config
@@ -53,7 +53,13 @@ class Finder:
         """The file behind a part, to read some of it. Raises NoParts."""
         if isinstance(origin, Local):
             return LocalWindow(Path(origin.path))
-        return await RemoteWindow.open(self._fetcher, self._downloader.request(origin))
+        try:
+            return await RemoteWindow.open(self._fetcher, self._downloader.request(origin))
+        except PermissionDenied:
+            # A hub may describe a gated repository to everyone and give its files to some.
+            if origin.credentials == "hf":
+                raise gated(self._settings, repository_of(origin.url, self._settings)) from None
+            raise
 
     async def small_file(self, file: PlannedFile, limit_bytes: int = 1 << 20) -> bytes | None:
         """The content of a small planned file, from its first part; None when it cannot be had without the whole."""

@@ -64,23 +64,13 @@ class Planner:
         if kind := str(facts.get("conversion", "")):
             conversion, model_format = conversion_of(kind)
         able = abilities or tuple(Ability(name) for name in facts.get("abilities", ()))
-        able = able or abilities_of(model_format, facts)
+        # Without a header nothing is said: the download will tell.
+        able = able or (abilities_of(model_format, facts) if facts else ())
         engines = self._engines()
-        engine = choose_engine(engines, model_format, able)
-        offered = engines[engine].abilities if engine else frozenset(able)
-        model = Model(
-            id=check_id(model_id or _proposed(found.name)),
-            engine=engine,
-            abilities=tuple(ability for ability in able if ability in offered),
-            format=model_format,
-            size_bytes=sum(file.size_bytes for file in found.files),
-            context_tokens=context_of(facts),
-            dimensions=dimensions_of(able, facts),
-            options={**facts.get("options", {}), **(options or {})},
-            metadata={key: value for key, value in facts.items() if key not in _NOT_METADATA},
-        )
-        if engine and model.options:
-            engines[engine].check_options(model.options)
+        model = _candidate(check_id(model_id or _proposed(found.name)), found, facts, model_format, able, engines)
+        model = msgspec.structs.replace(model, options={**model.options, **(options or {})})
+        if model.engine and model.options:
+            engines[model.engine].check_options(model.options)
         memory = estimate_memory(engines, model, self._settings)
         terms = Licence(spdx_id(licence), "operator", licence) if licence else await self._licence(found, facts)
         plan = Plan(
@@ -92,7 +82,7 @@ class Planner:
             disk_bytes=self._disk_bytes(found.files) + (converted_size_bytes(facts) if conversion else 0),
             disk_free_bytes=disk_free_bytes(self._settings.home),
             format=model_format,
-            engine=engine,
+            engine=model.engine,
             abilities=model.abilities,
             licence=terms,
             needs_licence_acceptance=bool(found.files) and self._asks(terms),
@@ -183,6 +173,30 @@ class Planner:
 _NOT_METADATA = frozenset({"format", "abilities", "conversion", "options", "folder_format", "licence"})
 
 
+def _candidate(
+    model_id: str,
+    found: Found,
+    facts: Mapping[str, Any],
+    model_format: str,
+    able: tuple[Ability, ...],
+    engines: Mapping[str, Engine],
+) -> Model:
+    """The model as far as it is known before the download."""
+    engine = choose_engine(engines, model_format, able)
+    offered = engines[engine].abilities if engine else frozenset(able)
+    return Model(
+        id=model_id,
+        engine=engine,
+        abilities=tuple(ability for ability in able if ability in offered),
+        format=model_format,
+        size_bytes=sum(file.size_bytes for file in found.files),
+        context_tokens=context_of(facts),
+        dimensions=dimensions_of(able, facts),
+        options=dict(facts.get("options", {})),
+        metadata={key: value for key, value in facts.items() if key not in _NOT_METADATA},
+    )
+
+
 def _proposed(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._/:-]+", "-", name).strip("-./:") or "model"
 
@@ -194,10 +208,8 @@ def _misfits(plan: Plan, able: tuple[Ability, ...]) -> list[str]:
         what = f"models of format {plan.format!r}" + (f" for {', '.join(able)}" if able else "")
         found.append(f"No installed engine runs {what}. Choose a GGUF file, or install an engine that does.")
     if plan.disk_bytes + _SPARE_BYTES > plan.disk_free_bytes:
-        short = plan.disk_bytes + _SPARE_BYTES - plan.disk_free_bytes
-        found.append(
-            f"The disk of DAYSPRING_HOME lacks {(short >> 20) + 1} MiB for it. Make room, or set another home."
-        )
+        short = (plan.disk_bytes + _SPARE_BYTES - plan.disk_free_bytes >> 20) + 1
+        found.append(f"The disk lacks {short} MiB for it. Make room, or set another DAYSPRING_HOME.")
     if plan.memory_bytes > plan.memory_limit_bytes:
         found.append(
             f"It needs about {plan.memory_bytes >> 20} MiB of memory, of {plan.memory_limit_bytes >> 20} MiB. "

@@ -152,6 +152,8 @@ class Hub:
     async def collect(self, grace_s: float = _GRACE_S) -> int:
         """Remove files no model is made of that nobody touched for `grace_s` seconds. Returns bytes freed."""
         referenced = await self._shelf.referenced()
+        await asyncio.to_thread(self._shelf.sweep, grace_s)
+        await asyncio.to_thread(self._adder.sweep, grace_s)
         return (await asyncio.to_thread(self._blobs.collect, referenced, grace_s)).bytes
 
     def default_pack(self) -> tuple[str, ...]:

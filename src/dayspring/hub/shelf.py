@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,13 @@ class Shelf:
             for digest in self._db.write_sync(lambda connection: _take_out(connection, model_id)):
                 self._blobs.remove(digest)
             shutil.rmtree(self._place(model_id), ignore_errors=True)
+
+    def sweep(self, grace_s: float) -> None:
+        """Remove folders that a killed process left half made."""
+        oldest = time.time() - grace_s
+        for folder in self._folder.glob(".new-*"):
+            if folder.stat().st_mtime <= oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _place(self, model_id: str) -> Path:
         return self._folder / quote(model_id, safe="")

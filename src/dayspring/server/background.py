@@ -17,6 +17,7 @@ __all__ = ["Background"]
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
+RECOVER_S = 60.0
 IDLE_S = 60.0
 """How often idle time is booked; what a sudden death can leave unbooked."""
 
@@ -44,6 +45,8 @@ class Background:
             self._run(self._fetch_default_pack())
         self._run(self._every(HEARTBEAT_S, self._house.ledger.heartbeat))
         self._run(self._every(IDLE_S, self._dispatch.book_idle))
+        if self._house.db.dialect == "postgresql":  # other servers may die while this one lives
+            self._run(self._every(RECOVER_S, self._house.ledger.recover))
 
     async def stop(self) -> None:
         for task in self._tasks:

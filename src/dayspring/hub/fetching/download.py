@@ -7,17 +7,20 @@ than was announced; what was fetched survives the death of the process.
 import asyncio
 import hashlib
 from collections.abc import Callable
+from typing import TypeVar
 
 from dayspring.contracts.blobs import BlobStore, Partial
-from dayspring.core.errors import Busy, PermissionDenied, Refused, TimedOut, Unavailable
+from dayspring.core.errors import Busy, PermissionDenied, Refused, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.fetching.network import Answer, Fetcher, Request, host_of
 from dayspring.hub.plan import Remote
-from dayspring.hub.sources.huggingface import gated, token_header
+from dayspring.hub.sources.huggingface import gated, repository_of, token_header
 from dayspring.hub.sources.package_index import index_secret
 from dayspring.hub.sources.pip_config import pip_config
 
 __all__ = ["Downloader"]
+
+T = TypeVar("T")
 
 _WRITE_BYTES = 1 << 20
 _MAX_UNKNOWN_BYTES = 1 << 40
@@ -45,14 +48,14 @@ class Downloader:
             resumed = partial.size_bytes > 0
             await self._fill(remote, partial, report)
             try:
-                digest = await asyncio.to_thread(partial.finish, remote.sha256)
+                digest = await _in_thread(partial.finish, remote.sha256)
             except Refused:
                 if not resumed:
                     raise _other_bytes(remote, "it has another SHA-256 than was promised") from None
                 # The bytes of the earlier try may have been of another version: once more, all from one answer.
                 await self._fill(remote, partial, report)
                 try:
-                    digest = await asyncio.to_thread(partial.finish, remote.sha256)
+                    digest = await _in_thread(partial.finish, remote.sha256)
                 except Refused:
                     raise _other_bytes(remote, "it has another SHA-256 than was promised") from None
         if remote.git_oid:
@@ -76,12 +79,12 @@ class Downloader:
             try:
                 if await self._read_once(remote, partial, report):
                     return
-                error: Unavailable | TimedOut | Busy = _cut_short(remote)
-            except (Unavailable, TimedOut, Busy) as caught:
+                error: Unavailable | Busy = _cut_short(remote)
+            except (Unavailable, Busy) as caught:
                 error = caught
             except PermissionDenied:
                 if remote.credentials == "hf":
-                    raise gated(self._settings, "/".join(remote.url.split("/")[3:5])) from None
+                    raise gated(self._settings, repository_of(remote.url, self._settings)) from None
                 raise
             fruitless = fruitless + 1 if partial.size_bytes <= before else 0
             if fruitless >= _MAX_FRUITLESS:
@@ -127,8 +130,8 @@ class Downloader:
                 if partial.size_bytes + len(held) > (total or _MAX_UNKNOWN_BYTES):
                     raise _other_bytes(remote, f"more than the announced {total} bytes came")
                 if len(held) >= _WRITE_BYTES:
-                    await asyncio.to_thread(partial.write, bytes(held))
-                    held.clear()
+                    ready, held = bytes(held), bytearray()
+                    await _in_thread(partial.write, ready)
                     report(partial.size_bytes, total)
         except Refused:
             partial.restart("")
@@ -144,6 +147,16 @@ class Downloader:
         if hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() != remote.git_oid:
             self._blobs.remove(digest)
             raise _other_bytes(remote, "it is not the file of the commit")
+
+
+async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """`work` in a thread, waited for even when cancelled: two threads must never write to one partial."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _check_promises(remote: Remote, answer: Answer) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from dayspring.core.errors import Busy, DayspringError, NotFound, PermissionDenied, Refused, TimedOut, Unavailable
+from dayspring.core.errors import Busy, DayspringError, NotFound, PermissionDenied, Refused, Unavailable
 
 __all__ = ["Answer", "Fetcher", "Request", "address_is_public", "host_of"]
 
@@ -143,10 +143,6 @@ class Fetcher:
                 response.close()
         except DayspringError:
             raise
-        except TimeoutError:
-            raise TimedOut(
-                f"Fetching from {host_of(url)}", limit_s=self._timeout.sock_read or 0, setting="it again"
-            ) from None
         except (aiohttp.ClientError, ValueError, OSError):
             raise _broken(url) from None
 

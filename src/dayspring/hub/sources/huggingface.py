@@ -17,7 +17,7 @@ from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.plan import Found, Licence, Part, PlannedFile, Remote
 from dayspring.hub.sources.address import Address
 
-__all__ = ["find_repository", "gated", "token_header"]
+__all__ = ["find_repository", "gated", "repository_of", "token_header"]
 
 
 def token_header(settings: Settings) -> dict[str, str]:
@@ -38,6 +38,11 @@ def gated(settings: Settings, repository: str) -> PermissionDenied:
         f"{repository!r} is gated, private or not there",
         f"Check the name; accept its terms at {page}, make a token that may read, and set DAYSPRING_HF_TOKEN.",
     )
+
+
+def repository_of(url: str, settings: Settings) -> str:
+    """`owner/name` in the address of one of its files."""
+    return url.removeprefix(settings.hf_endpoint.rstrip("/")).partition("/resolve/")[0].strip("/")
 
 
 async def find_repository(fetcher: Fetcher, settings: Settings, address: Address) -> Found:

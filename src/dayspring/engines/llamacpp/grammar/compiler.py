@@ -61,7 +61,11 @@ def to_grammar(schema: dict[str, Any] | bool) -> Grammar:
     check_size(schema)
     if not isinstance(schema, dict | bool):
         raise bad_schema("", "a schema must be an object or a boolean")
-    return _Compiler(schema).grammar()
+    try:
+        return _Compiler(schema).grammar()
+    except RecursionError:
+        # A long pattern is a deep term; what is nested in the schema itself is bounded by check_size.
+        raise too_complex("one of its patterns is nested too deeply") from None
 
 
 class _Compiler:
@@ -83,14 +87,18 @@ class _Compiler:
 
     def grammar(self) -> Grammar:
         root = self.value([self._schema.root])
+        narrowed: dict[str, str | None] = {}
         while self._queue:
             ref, goal = self._queue.pop()
             self._grammar.rules[ref.name] = alt(*(self._conjunction(nodes) for nodes in self._expander.expand(goal)))
+            narrowed[ref.name] = self._exclusive.take_narrowed()
         self._grammar.rules["root"] = root
+        productive = self._grammar.productive()
+        for name, pointer in narrowed.items():
+            if pointer is not None and name not in productive:
+                raise refuse("oneOf", pointer, "its branches are not provably exclusive")
         pruned = self._grammar.pruned()
         if pruned.rules["root"] == NEVER:
-            if self._exclusive.narrowed is not None:
-                raise refuse("oneOf", self._exclusive.narrowed, "its branches are not provably exclusive")
             raise unsatisfiable()
         return pruned
 

@@ -23,7 +23,7 @@ _COMBINATORS: Final = frozenset(
 
 
 class Exclusive:
-    """`narrowed`: the pointer of a oneOf that lost more than the overlap of its branches."""
+    """Remembers whether a oneOf lost more than the overlap of its branches."""
 
     def __init__(self, schema: Schema, budget: Budget, expander: Expander, judge: Judge) -> None:
         self._schema = schema
@@ -31,7 +31,7 @@ class Exclusive:
         self._expander = expander
         self._judge = judge
         self._excluded: dict[tuple[str, str], bool] = {}
-        self.narrowed: str | None = None
+        self._narrowed: str | None = None
 
     def options(self, node: Node) -> list[Option]:
         """The options of the node's oneOf. Raises UnsupportedParameter."""
@@ -52,6 +52,13 @@ class Exclusive:
             options.extend(made)
         return options
 
+    def take_narrowed(self) -> str | None:
+        """The pointer of the last such oneOf since this was asked, if there was one: should nothing be left of the
+        schemas it stands in, it is to be refused, for they may still be satisfiable.
+        """
+        pointer, self._narrowed = self._narrowed, None
+        return pointer
+
     def _excludes(self, context: Node, branch: Node, other: Node) -> bool:
         key = (branch.key, other.key) if branch.key < other.key else (other.key, branch.key)
         known = self._excluded.get(key)
@@ -61,7 +68,7 @@ class Exclusive:
 
     def _denials(self, node: Node, branch: Node, other: Node) -> list[Option]:
         """Options, each of which rules `other` out."""
-        self.narrowed = node.pointer
+        self._narrowed = node.pointer
         beyond = self._beyond(branch, other)
         if beyond:
             return beyond

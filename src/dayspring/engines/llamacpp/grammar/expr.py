@@ -112,10 +112,14 @@ class Grammar:
         self.rules[full] = NEVER
         return Ref(full)
 
+    def productive(self) -> set[str]:
+        """Names of the rules that derive a finite text."""
+        return _productive(self.rules)
+
     def pruned(self) -> "Grammar":
         """Without the alternatives that derive no finite text and the rules nothing refers to. An unsatisfiable
         grammar has the root NEVER."""
-        productive = _productive(self.rules)
+        productive = self.productive()
         kept = {name: _without_dead(rule, productive) for name, rule in self.rules.items()}
         reachable = {self.root}
         pending = [self.root]

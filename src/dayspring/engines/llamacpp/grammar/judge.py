@@ -39,8 +39,7 @@ class Judge:
         kind = type_of(value)
         if kind not in shape.types or canonical(value, shape.pointer) in shape.excluded:
             return False
-        values = shape.values
-        if values is not None and canonical(value, "") not in {canonical(one, "") for one in values}:
+        if shape.value_keys is not None and canonical(value, "") not in shape.value_keys:
             return False
         match kind:
             case "string":
@@ -106,9 +105,8 @@ class Judge:
 
     def _excludes(self, left: Shape, right: Shape, depth: int) -> bool:
         self._budget.spend()
-        if left.values is not None and right.values is not None:
-            known = {canonical(value, "") for value in left.values}
-            return not any(canonical(value, "") in known for value in right.values)
+        if left.value_keys is not None and right.value_keys is not None:
+            return left.value_keys.isdisjoint(right.value_keys)
         if left.values is not None or right.values is not None:
             listed, other = (left, right) if left.values is not None else (right, left)
             return all(self._rejects(other, value) for value in listed.values or ())

@@ -152,6 +152,8 @@ class Language:
         return self._make("not", (term,), not term.nullable, term.cuts)
 
     def repeat(self, term: Term, least: int, most: int | None) -> Term:
+        if most is not None and most < least:
+            return self.never
         if most == 0 or term is self.empty:
             return self.empty
         if term is self.never:

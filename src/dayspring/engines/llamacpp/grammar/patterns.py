@@ -172,6 +172,8 @@ class _Reader:
             return 1, 1
         close = self.pattern.find("}", self.at)
         low, comma, high = self.pattern[self.at + 1 : max(close, 0)].partition(",")
+        if not low and comma and _digits(high):
+            self.refuse("a repetition without its lower bound")
         if not _digits(low) or (high and not _digits(high)):
             return 1, 1
         self.at = close + 1

@@ -77,6 +77,11 @@ class Shape:
         return [value for key, value in kept.items() if key not in self.excluded]
 
     @cached_property
+    def value_keys(self) -> frozenset[str] | None:
+        """`values` as canonical texts."""
+        return None if self.values is None else frozenset(canonical(value, "") for value in self.values)
+
+    @cached_property
     def excluded(self) -> dict[str, Any]:
         """Values the instance must not be equal to, by canonical text."""
         nodes = self.with_keyword(EXCLUDES)

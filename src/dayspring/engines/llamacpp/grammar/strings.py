@@ -51,9 +51,13 @@ class Strings:
     def rules(self, shape: Shape) -> Expr:
         """Quoted JSON strings that the shape allows. Raises UnsupportedParameter."""
         term = self.below(shape)
-        if term is not None:
-            return seq(Lit('"'), self.inside(term), Lit('"'))
         least, most = bounds(shape, "minLength", "maxLength")
+        if term is not None:
+            inside = self.inside(term)
+            if inside == NEVER and most is not None and most > least + _SLACK:
+                node = shape.with_keyword("maxLength")[0]
+                raise refuse("maxLength", node.pointer, "with this pattern or format it needs too many states")
+            return seq(Lit('"'), inside, Lit('"'))
         if most is not None and most < least:
             return NEVER
         return seq(Lit('"'), Repeat(self.char(), least, most), Lit('"'))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dayspring.engines.llamacpp.grammar.expr import EMPTY, NEVER, Expr, Grammar, Lit, Ref, Repeat, alt, opt, seq
 
-__all__ = ["COLON", "COMMA", "AnyValue", "key_text", "listed", "number_text", "one_of"]
+__all__ = ["COLON", "COMMA", "AnyValue", "key_text", "listed", "one_of"]
 
 _MAX_NESTING: Final = 24
 SPACE: Final = opt(Lit(" "))
@@ -19,12 +19,7 @@ ANY_DEPTH: Final = 5
 
 def key_text(name: str) -> str:
     """A key as it stands after its opening quote, with the closing one."""
-    return json.dumps(name, ensure_ascii=False)[1:]
-
-
-def number_text(value: float) -> str:
-    """The number without an exponent where it has a short decimal form."""
-    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
+    return _text(name)[1:]
 
 
 def one_of(values: Iterable[Any]) -> Expr:
@@ -33,7 +28,9 @@ def one_of(values: Iterable[Any]) -> Expr:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair can be written as an escape only.
+    return json.dumps(value, separators=(",", ":")) if any("\ud800" <= char <= "\udfff" for char in text) else text
 
 
 def _tree(texts: list[str], start: int, nesting: int) -> Expr:
