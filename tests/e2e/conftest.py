@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from live import FLAT_NANOS, LiveServer, Started, echo_model
-
 from dayspring.core.money import Rate, Unit
+from live import FLAT_NANOS, LiveServer, Started, echo_model
 
 
 @pytest.fixture(scope="session")
 def echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Models: `echo` at a price a token, `flat` at one a request, `slow` (a word every 20 ms), `fragile` (dies after 3)."""
+    """Models: `echo` (by the token), `flat` (by the request), `slow` (a word every 20 ms), `fragile` (dies after 3)."""
     server = LiveServer(tmp_path_factory.mktemp("echo-home"))
     models = (
         echo_model("echo"),

@@ -9,18 +9,27 @@ from grammar_oracle import Matcher, validator
 from dayspring.engines.llamacpp.grammar.compiler import to_grammar
 
 NODE = {
-    "$defs": {"node": {"type": "object", "properties": {"value": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}},
-                       "required": ["value"], "additionalProperties": False}},
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {"value": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}},
+            "required": ["value"],
+            "additionalProperties": False,
+        }
+    },
     "$ref": "#/$defs/node",
-}  # fmt: skip
+}
 SHAPES = {
     "type": "object",
     "required": ["shape"],
     "oneOf": [
-        {"properties": {"shape": {"const": "circle"}, "radius": {"type": "number", "exclusiveMinimum": 0}}, "required": ["radius"]},
+        {
+            "properties": {"shape": {"const": "circle"}, "radius": {"type": "number", "exclusiveMinimum": 0}},
+            "required": ["radius"],
+        },
         {"properties": {"shape": {"const": "square"}, "side": {"type": "number"}}, "required": ["side"]},
     ],
-}  # fmt: skip
+}
 ADDRESS = {
     "type": "object",
     "properties": {"country": {"enum": ["US", "NL"]}, "code": {"type": "string"}},
@@ -39,40 +48,86 @@ CASES: list[tuple[Any, list[Any], list[Any]]] = [
     ({"type": "number", "minimum": 0.25, "maximum": 10}, [0.25, 0.3, 1, 9.99, 10], [0.24, 0, 10.01, 11, -1]),
     ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, [0.01, 0.5, 1], [0, 1.01, -0.5]),
     ({"type": "integer", "multipleOf": 25, "minimum": 0}, [0, 25, 1000], [1, 26, -25]),
-    ({"enum": ["a", 1, None, {"k": [1]}, "a\n\"b"]}, ["a", 1, None, {"k": [1]}, "a\n\"b"], ["b", 2, {"k": []}]),
+    ({"enum": ["a", 1, None, {"k": [1]}, 'a\n"b']}, ["a", 1, None, {"k": [1]}, 'a\n"b'], ["b", 2, {"k": []}]),
     ({"enum": ["x", 3, "long"], "type": "string", "maxLength": 2}, ["x"], [3, "long"]),
     ({"type": "string", "minLength": 1, "maxLength": 2}, ["a", "ab", "\U0001f600b"], ["", "abc"]),
     ({"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 3}, ["ab", "abc"], ["a", "abcd", "A1"]),
     ({"allOf": [{"pattern": "^a"}, {"pattern": "b$"}], "type": "string"}, ["ab", "axb"], ["a", "b"]),
-    ({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 3}, [[1], [1, 2, 3]], [[], [1, 2, 3, 4], ["x"]]),
-    ({"prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False}, [[], ["a"], ["a", 1]], [[1], ["a", 1, 2]]),
-    ({"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b", "c"]}}, [[], ["c", "a"], ["b", "a", "c"]], [["a", "a"]]),
+    (
+        {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 3},
+        [[1], [1, 2, 3]],
+        [[], [1, 2, 3, 4], ["x"]],
+    ),
+    (
+        {"prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False},
+        [[], ["a"], ["a", 1]],
+        [[1], ["a", 1, 2]],
+    ),
+    (
+        {"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b", "c"]}},
+        [[], ["c", "a"], ["b", "a", "c"]],
+        [["a", "a"]],
+    ),
     (OPTIONAL, [{"c": 1}, {"a": 1, "c": 2}, {"b": 1, "c": 2, "d": 3}], [{}, {"a": 1}]),
-    ({"type": "object", "additionalProperties": {"type": "integer"}, "properties": {"ab": {"type": "string"}}},
-     [{}, {"ab": "x"}, {"a": 1}, {"ab": "x", "abc": 1}], [{"ab": 1}, {"a": "x"}]),
-    ({"type": "object", "patternProperties": {"^x-": {"type": "integer"}}, "additionalProperties": False},
-     [{}, {"x-a": 1}], [{"a": 1}, {"x-a": "s"}]),
-    ({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "minProperties": 2, "maxProperties": 2},
-     [{"a": 1, "c": 2}], [{"a": 1}, {"a": 1, "b": 2, "c": 3}]),
+    (
+        {"type": "object", "additionalProperties": {"type": "integer"}, "properties": {"ab": {"type": "string"}}},
+        [{}, {"ab": "x"}, {"a": 1}, {"ab": "x", "abc": 1}],
+        [{"ab": 1}, {"a": "x"}],
+    ),
+    (
+        {"type": "object", "patternProperties": {"^x-": {"type": "integer"}}, "additionalProperties": False},
+        [{}, {"x-a": 1}],
+        [{"a": 1}, {"x-a": "s"}],
+    ),
+    (
+        {"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "minProperties": 2, "maxProperties": 2},
+        [{"a": 1, "c": 2}],
+        [{"a": 1}, {"a": 1, "b": 2, "c": 3}],
+    ),
     ({"type": "object"}, [{}, {"any": {"thing": [1]}}], [[], 1]),
     (NODE, [{"value": 1}, {"value": 1, "next": {"value": 2, "next": {"value": 3}}}], [{}, {"value": 1, "next": {}}]),
     (SHAPES, [{"shape": "circle", "radius": 1.5}, {"shape": "square", "side": 2}], [{"shape": "circle", "radius": 0}]),
-    (ADDRESS, [{"country": "US", "code": "12345"}, {"country": "NL", "code": "1234 AB"}],
-     [{"country": "NL", "code": "12345"}, {"country": "US", "code": "1234 AB"}]),
+    (
+        ADDRESS,
+        [{"country": "US", "code": "12345"}, {"country": "NL", "code": "1234 AB"}],
+        [{"country": "NL", "code": "12345"}, {"country": "US", "code": "1234 AB"}],
+    ),
     ({"oneOf": [{"type": "integer", "minimum": 0}, {"type": "integer", "maximum": 10}]}, [-1, 11], [5]),
-    ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}},
-     [{"a": 1}, {"b": 2}], [{}, {"a": 1, "b": 2}]),
+    (
+        {
+            "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+            "type": "object",
+            "properties": {"a": {"const": 1}, "b": {"const": 2}},
+        },
+        [{"a": 1}, {"b": 2}],
+        [{}, {"a": 1, "b": 2}],
+    ),
     ({"type": "string", "not": {"enum": ["no", "never"]}}, ["yes", "nope", ""], ["no", "never"]),
-    ({"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "dependentRequired": {"a": ["b"]}},
-     [{}, {"b": 2}, {"a": 1, "b": 2}], [{"a": 1}]),
-    ({"anyOf": [{"$ref": "#/definitions/s"}, {"type": "null"}], "definitions": {"s": {"type": "string"}}}, ["x", None], [1]),
+    (
+        {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "dependentRequired": {"a": ["b"]}},
+        [{}, {"b": 2}, {"a": 1, "b": 2}],
+        [{"a": 1}],
+    ),
+    (
+        {"anyOf": [{"$ref": "#/definitions/s"}, {"type": "null"}], "definitions": {"s": {"type": "string"}}},
+        ["x", None],
+        [1],
+    ),
     ({"type": "string", "format": "uuid"}, ["123e4567-e89b-12d3-a456-426614174000"], ["123e4567"]),
-    ({"type": "string", "format": "date-time"}, ["2024-02-29T23:59:59Z", "1999-01-31T00:00:00.5+05:30"], ["2023-02-29T00:00:00Z", "2024-01-01"]),
+    (
+        {"type": "string", "format": "date-time"},
+        ["2024-02-29T23:59:59Z", "1999-01-31T00:00:00.5+05:30"],
+        ["2023-02-29T00:00:00Z", "2024-01-01"],
+    ),
     ({"type": "string", "format": "email"}, ["ada.lovelace@example.com"], ["nobody"]),
-    ({"type": "string", "format": "uri"}, ["https://example.com/a/b?c=d&e=f#g", "ftp://host.example:21/x"], ["example"]),
+    (
+        {"type": "string", "format": "uri"},
+        ["https://example.com/a/b?c=d&e=f#g", "ftp://host.example:21/x"],
+        ["example"],
+    ),
     ({"type": "string", "format": "ipv6"}, ["2001:db8::1", "::", "1:2:3:4:5:6:7:8"], ["1:2", ":::"]),
     ({"type": "string", "format": "a-format-of-our-own"}, ["anything"], [1]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("schema", "valid", "invalid"), CASES, ids=lambda case: json.dumps(case)[:60])

@@ -16,15 +16,21 @@ pytestmark = pytest.mark.model
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.json"))
 SMALL: list[Any] = [
-    {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0,
-     "maximum": 120}}, "required": ["name", "age"]},
+    {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        },
+        "required": ["name", "age"],
+    },
     {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "minItems": 2, "maxItems": 4, "uniqueItems": True},
     {"type": "string", "format": "date-time"},
     {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{4}$"},
     {"type": "number", "exclusiveMinimum": -1.5, "exclusiveMaximum": 2.25},
     {"type": "string", "minLength": 300, "maxLength": 310},
     {"oneOf": [{"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}, {"type": "null"}]},
-]  # fmt: skip
+]
 
 Ask = Callable[[str, int], tuple[str, str]]
 

@@ -112,15 +112,21 @@ HOSTILE: dict[str, Any] = {
     "long": {"type": "string", "minLength": 10_000, "maxLength": 10_000, "pattern": "^[a-z]*$"},
     "product": {"allOf": [{"anyOf": [{"required": [f"{row}{col}"]} for col in range(8)]} for row in range(8)]},
     "chain": {"$ref": "#/$defs/0", "$defs": {str(i): {"$ref": f"#/$defs/{i + 1}"} for i in range(3000)} | {"3000": {}}},
-    "tower": {"$ref": "#/$defs/0", "$defs": {str(i): {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(60)}
-              | {"60": {"type": "string"}}},
-    "items": {"type": "array", "items": {"type": "array", "items": {"type": "string", "maxLength": 10**9}, "maxItems": 10**9},
-              "maxItems": 10**9},
+    "tower": {
+        "$ref": "#/$defs/0",
+        "$defs": {str(i): {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(60)}
+        | {"60": {"type": "string"}},
+    },
+    "items": {
+        "type": "array",
+        "items": {"type": "array", "items": {"type": "string", "maxLength": 10**9}, "maxItems": 10**9},
+        "maxItems": 10**9,
+    },
     "bits": {"type": "array", "uniqueItems": True, "minItems": 200, "items": {"enum": list(range(256))}},
     "digits": {"type": "number", "minimum": -1.7e308, "maximum": 1.7e308, "multipleOf": 997},
     "counters": {"type": "object", "properties": {str(i): {} for i in range(2000)}, "minProperties": 1000},
     "either": {"oneOf": [{"properties": {f"p{i}": {"type": "integer", "minimum": i}}} for i in range(60)]},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

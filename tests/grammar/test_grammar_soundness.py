@@ -1,4 +1,4 @@
-"""Every text that a grammar generates is valid against its schema: by the real schemas, by drawn schemas, by patterns."""
+"""Every text that a grammar generates is valid against its schema: real schemas, drawn schemas, patterns, formats."""
 
 import json
 import re

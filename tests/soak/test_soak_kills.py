@@ -106,7 +106,7 @@ async def _kill_often(server: LiveServer, load: Load, kills: int, dice: random.R
     clients = [asyncio.create_task(load.client(stop)) for _ in range(CLIENTS)]
     done = {"server": 0, "worker": 0}
     for _ in range(kills):
-        await asyncio.sleep(dice.uniform(0.02, 0.5))  # the random instant
+        await asyncio.sleep(dice.uniform(0.05, 1.5))  # the random instant
         workers = server.worker_pids()
         if workers and dice.random() < 0.4:
             os.kill(dice.choice(workers), signal.SIGKILL)

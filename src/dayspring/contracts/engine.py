@@ -101,7 +101,7 @@ class engine_defaults:  # noqa: N801 - read as a word in `class Echo(engine_defa
     placement: Literal["process", "inline"] = "process"
     speaks_openai: bool = False
 
-    def memory_bytes(self, model: Model, options: LoadOptions) -> int:  # noqa: ARG002
+    def memory_bytes(self, model: Model, options: LoadOptions) -> int:
         return model.memory_bytes or model.size_bytes
 
     def check_options(self, options: dict[str, Any]) -> None:

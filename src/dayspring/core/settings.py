@@ -93,7 +93,6 @@ class Settings(BaseSettings):
     metrics_public: bool = Field(
         False, description="Answer /metrics to other machines too. It names models, counts and money."
     )
-    trace_body: bool = Field(False, description="Log bodies at debug level. They hold personal data.")
 
     @field_validator("device_cost_nanos", "upstream_keys", mode="before")
     @classmethod

@@ -6,7 +6,6 @@ The worker gets one JSON object on standard input and answers with one on standa
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from dayspring.core.environment import child_environment
 from dayspring.core.errors import Malformed, Unavailable, rebuild
 
 __all__ = ["Conversion", "ConversionOrder", "conversion_of", "convert", "converted_size_bytes"]
@@ -60,13 +60,14 @@ async def convert(order: ConversionOrder, *, limit_s: float = _LIMIT_S) -> Conve
     """Runs the worker. Raises the error it ended with, Unavailable if it died or took too long."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         "dayspring.hub.worker",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         # One thread each: the work is small, and waiting threads spin when the machine is busy.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env=child_environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
         cwd=Path(order.output).parent,
     )
     try:

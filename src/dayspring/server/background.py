@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
 RECOVER_S = 60.0
+COLLECT_S = 6 * 3600.0
 IDLE_S = 60.0
 """How often idle time is booked; what a sudden death can leave unbooked."""
 
@@ -45,6 +46,7 @@ class Background:
             self._run(self._fetch_default_pack())
         self._run(self._every(HEARTBEAT_S, self._house.ledger.heartbeat))
         self._run(self._every(IDLE_S, self._dispatch.book_idle))
+        self._run(self._every(COLLECT_S, self._house.hub.collect))
         if self._house.db.dialect == "postgresql":  # other servers may die while this one lives
             self._run(self._every(RECOVER_S, self._house.ledger.recover))
 

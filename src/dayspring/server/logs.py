@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line for machines, one short line for people; every line with its request's id.
 
 What holds: a line never contains a key. Anything shaped like one of ours or like a bearer token is masked on the way
-out, wherever it came from. Bodies are logged only under DAYSPRING_TRACE_BODY.
+out, wherever it came from. Bodies are not logged.
 """
 
 import logging

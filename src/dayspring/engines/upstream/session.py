@@ -16,7 +16,7 @@ from dayspring.contracts.engine import LoadOptions
 from dayspring.contracts.events import Event
 from dayspring.contracts.models import Model
 from dayspring.contracts.tasks import Task
-from dayspring.core.errors import DayspringError, PromptOverLimit, UpstreamFailed
+from dayspring.core.errors import ContextLengthExceeded, DayspringError, PromptOverLimit, UpstreamFailed, rebuild
 from dayspring.engines.upstream.answering import Answering
 from dayspring.engines.upstream.bodies import Call, call_for, input_bound
 from dayspring.engines.upstream.exchange import Exchange, Limits
@@ -94,7 +94,7 @@ class UpstreamSession:
                 events = await answering.begin(self._options.max_event_bytes)
             except (AttemptError, UpstreamFailed) as failed:
                 answering.close()
-                error = answering.counted(failed)
+                error = self._with_length(answering.counted(failed))
                 if isinstance(failed, UpstreamFailed) or not failed.try_next:
                     raise error from None
             except BaseException:  # cancelled, or a defect: the breaker's probe must not stay out for ever
@@ -108,6 +108,16 @@ class UpstreamSession:
             wait_s = max(1.0, min(lane.breaker.wait_s() for lane in self._lanes))
             error = UpstreamFailed(model=self._model, reason="keeps failing and is left alone", retry_after_s=wait_s)
         raise error
+
+    def _with_length(self, error: DayspringError) -> DayspringError:
+        """A service's refusal of a long prompt, with the model's length where it is known here."""
+        if not isinstance(error, ContextLengthExceeded) or not self._context_tokens:
+            return error
+        message = (
+            f"The prompt and the answer asked for do not fit {self._model!r}, which reads at most "
+            f"{self._context_tokens} tokens. Shorten the prompt, or ask for less."
+        )
+        return rebuild(error.code, message, error.param)
 
     def _connected(self) -> aiohttp.ClientSession:
         """The one client, made in the loop that runs."""
