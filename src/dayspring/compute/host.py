@@ -38,6 +38,8 @@ except ImportError:  # not made for this system
 __all__ = ["main", "resident_bytes"]
 
 _PR_SET_PDEATHSIG = 1
+_TURN_EVENTS = 64
+"""A session that never waits gives up its turn so often, or a cancel would go unread."""
 
 
 class _Call:
@@ -128,11 +130,15 @@ class _Host:
 
     async def _pump(self, call: int, state: _Call, events: AsyncIterator[Any]) -> None:
         send, go = self._frames.send, state.go
+        sent = 0
         async with aclosing(events):  # type: ignore[type-var] # an async generator, as the contract says
             async for event in events:
                 if self._queues_itself and type(event) is Started:
                     send(wire.Began(call))
                 send(wire.Emit(call, event))
+                sent += 1
+                if sent % _TURN_EVENTS == 0:
+                    await asyncio.sleep(0)
                 if not go.is_set():
                     await go.wait()
 
