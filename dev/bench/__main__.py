@@ -6,9 +6,9 @@ of neither.
 
 import sys
 
-from dev.bench import chat, gateway, report, servers, start
+from dev.bench import chat, gateway, report, schemas, servers, start
 
-BENCHMARKS = {"gateway": gateway.main, "chat": chat.main, "start": start.main}
+BENCHMARKS = {"gateway": gateway.main, "chat": chat.main, "schemas": schemas.main, "start": start.main}
 """Run by default, in this order."""
 
 BY_NAME = {**BENCHMARKS, "servers": servers.main}

@@ -30,12 +30,13 @@ def table() -> str:
     rows = [
         *(_gateway(found["gateway"]) if "gateway" in found else ()),
         *(_chat(found["chat"]) if "chat" in found else ()),
+        *(_schemas(found["schemas"]) if "schemas" in found else ()),
         *(_start(found["start"]) if "start" in found else ()),
     ]
     if not rows:
         return "No figures yet: run `make bench`."
     lines = ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
-    made = [content for name, content in found.items() if name in {"gateway", "chat", "start"}]
+    made = [content for name, content in found.items() if name in {"gateway", "chat", "schemas", "start"}]
     machines = {f"{one['machine']['cores']} cores of {one['machine']['processor']}" for one in made}
     commits = {one["commit"][:12] for one in made}
     lines += ["", f"Measured by `make bench` on {' and '.join(sorted(machines))}, at {', '.join(sorted(commits))}."]
@@ -80,6 +81,16 @@ def _chat(content: dict[str, Any]) -> list[tuple[str, str]]:
         what = f"Chat, {content['setup']['model']}, {streams} stream{'s' if streams != '1' else ''}"
         rows.append((what, f"{speed}; {first}"))
     return rows
+
+
+def _schemas(content: dict[str, Any]) -> list[tuple[str, str]]:
+    refused = ", ".join(f"{name} {count}" for name, count in content["refused_by_keyword"].items()) or "none"
+    figure = (
+        f"{content['stop_valid']} stopped and validate, {content['stop_invalid']} stopped and do not, "
+        f"{content['length']} ran into the limit of {content['setup']['max_tokens']} tokens, "
+        f"{content['refused']} refused by name ({refused})"
+    )
+    return [(f"JSON Schema: {content['schemas']} real schemas asked of the default model", figure)]
 
 
 def _start(content: dict[str, Any]) -> list[tuple[str, str]]:

@@ -42,28 +42,46 @@ class Metrics:
         )
         self._settled = Counter("dayspring_settled", "Metered requests", ("model", "status"), registry=self.registry)
         self.ready = Gauge("dayspring_ready", "1 when /readyz says so", registry=self.registry)
+        self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._models: dict[tuple[str, str], tuple[Counter, ...]] = {}
         self.registry.register(_Workers(compute))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        key = (method, route, status)
+        found = self._routes.get(key)
+        if found is None:
+            found = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
+            self._routes[key] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def settled(self, receipt: Receipt) -> None:
         """One metered request."""
-        model = receipt.model_id
-        self._settled.labels(model, receipt.status).inc()
-        self._tokens.labels(model, "input").inc(receipt.usage.input_tokens)
-        self._tokens.labels(model, "cached").inc(receipt.usage.cached_tokens)
-        self._tokens.labels(model, "output").inc(receipt.usage.output_tokens)
-        self._money.labels(model, "price").inc(receipt.price_nanos)
-        self._money.labels(model, "cost").inc(receipt.cost_nanos)
+        key = (receipt.model_id, receipt.status)
+        found = self._models.get(key) or self._of_model(*key)
+        for counter, amount in zip(found, _amounts(receipt), strict=True):
+            if amount:
+                counter.inc(amount)
         if receipt.first_token_s is not None:
-            self._first.labels(model).observe(receipt.first_token_s)
+            self._first.labels(receipt.model_id).observe(receipt.first_token_s)
+
+    def _of_model(self, model: str, status: str) -> tuple[Counter, ...]:
+        """The counters of `_amounts`, looked up once: finding a labelled child costs more than counting."""
+        tokens = (self._tokens.labels(model, kind) for kind in ("input", "cached", "output"))
+        money = (self._money.labels(model, line) for line in ("price", "cost"))
+        self._models[model, status] = found = (self._settled.labels(model, status), *tokens, *money)
+        return found
 
     def render(self) -> bytes:
         """The exposition text."""
         return generate_latest(self.registry)
+
+
+def _amounts(receipt: Receipt) -> tuple[int, ...]:
+    usage = receipt.usage
+    tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+    return (1, *tokens, receipt.price_nanos, receipt.cost_nanos)
 
 
 class _Workers(Collector):

@@ -7,14 +7,29 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from dayspring.core.errors import Malformed
-from dayspring.ledger.report_values import BucketPage, BucketWidth, ReportQuery, RequestQuery
+from dayspring.core.errors import Malformed, UnsupportedParameter
+from dayspring.ledger.report_values import (
+    BucketPage,
+    BucketWidth,
+    CompletionsResult,
+    CostsResult,
+    EmbeddingsResult,
+    MarginsResult,
+    ReportQuery,
+    RequestPage,
+    RequestQuery,
+    RequestRow,
+)
 from dayspring.ledger.reports import Reports, to_csv
 from dayspring.web.auth import Caller
+from dayspring.web.openapi import results
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/organization", tags=["Usage"])
+
+_NOT_TOLD_APART = ("user_ids", "batch")
+"""OpenAI's filters on what requests here do not have."""
 
 
 class ReportParameters(BaseModel):
@@ -25,6 +40,10 @@ class ReportParameters(BaseModel):
     start_time: int
     end_time: int | None = None
     bucket_width: BucketWidth = "1d"
+    group_by: list[str] = []
+    project_ids: list[str] = []
+    api_key_ids: list[str] = []
+    models: list[str] = []
     limit: int | None = None
     page: str | None = None
     format: Literal["json", "csv"] = "json"
@@ -32,24 +51,34 @@ class ReportParameters(BaseModel):
 
 def _query(request: Request, parameters: ReportParameters, groups: set[str]) -> ReportQuery:
     """The query, its lists read in both spellings."""
-
-    def listed(name: str) -> tuple[str, ...]:
-        values = request.query_params
-        return tuple(values.getlist(name) + values.getlist(f"{name}[]"))
-
-    group_by = listed("group_by")
-    for name in group_by:
+    sent = request.query_params
+    for name in _NOT_TOLD_APART:
+        if name in sent or f"{name}[]" in sent:
+            raise UnsupportedParameter(name, "requests are not told apart by it. Leave it out")
+    fields: dict[str, Any] = parameters.model_dump(exclude={"format"})
+    for name in ("group_by", "project_ids", "api_key_ids", "models"):
+        fields[name] = (*fields[name], *sent.getlist(f"{name}[]"))
+    for name in fields["group_by"]:
         if name not in groups:
             raise Malformed(f"one can group by {', '.join(sorted(groups))}.", location="group_by")
-    fields: dict[str, Any] = {"group_by": group_by} | parameters.model_dump(exclude={"format"})
-    return ReportQuery(
-        project_ids=listed("project_ids"), api_key_ids=listed("api_key_ids"), models=listed("models"), **fields
-    )
+    return ReportQuery(**fields)
+
+
+def _as_csv(request: Request, wanted: str) -> bool:
+    return wanted == "csv" or "text/csv" in request.headers.get("accept", "")
+
+
+def _json(value: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _csv(text: str) -> Response:
+    return Response(text, media_type="text/csv; charset=utf-8")
 
 
 def _page(request: Request, parameters: ReportParameters, page: BucketPage[Any]) -> Response:
-    if parameters.format == "json" and "text/csv" not in request.headers.get("accept", ""):
-        return Response(msgspec.json.encode(page), media_type="application/json")
+    if not _as_csv(request, parameters.format):
+        return _json(page)
     lines: list[str] = []
     for bucket in page.data:
         text = to_csv(bucket.results)
@@ -58,27 +87,27 @@ def _page(request: Request, parameters: ReportParameters, page: BucketPage[Any])
             if not lines:
                 lines.append(f"start_time,end_time,{head}")
             lines += [f"{bucket.start_time},{bucket.end_time},{row}" for row in rows.split("\r\n") if row]
-    return Response("\r\n".join([*lines, ""]), media_type="text/csv; charset=utf-8")
+    return _csv("\r\n".join([*lines, ""]))
 
 
 _USAGE = {"project_id", "api_key_id", "model", "user_id", "batch", "service_tier"}
 
 
-@router.get("/usage/completions", response_model=None)
+@router.get("/usage/completions", response_model=None, responses=results(BucketPage[CompletionsResult], csv=True))
 async def completions(request: Request, caller: Caller, parameters: Annotated[ReportParameters, Query()]) -> Response:
     """Tokens of chats and completions, by time."""
     reports: Reports = request.app.state.reports
     return _page(request, parameters, await reports.completions(caller, _query(request, parameters, _USAGE)))
 
 
-@router.get("/usage/embeddings", response_model=None)
+@router.get("/usage/embeddings", response_model=None, responses=results(BucketPage[EmbeddingsResult], csv=True))
 async def embeddings(request: Request, caller: Caller, parameters: Annotated[ReportParameters, Query()]) -> Response:
     """Tokens of embeddings, by time."""
     reports: Reports = request.app.state.reports
     return _page(request, parameters, await reports.embeddings(caller, _query(request, parameters, _USAGE)))
 
 
-@router.get("/costs", response_model=None)
+@router.get("/costs", response_model=None, responses=results(BucketPage[CostsResult], csv=True))
 async def costs(request: Request, caller: Caller, parameters: Annotated[ReportParameters, Query()]) -> Response:
     """What was charged, by time."""
     reports: Reports = request.app.state.reports
@@ -86,7 +115,7 @@ async def costs(request: Request, caller: Caller, parameters: Annotated[ReportPa
     return _page(request, parameters, await reports.costs(caller, query))
 
 
-@router.get("/margins", response_model=None)
+@router.get("/margins", response_model=None, responses=results(BucketPage[MarginsResult], csv=True))
 async def margins(request: Request, caller: Caller, parameters: Annotated[ReportParameters, Query()]) -> Response:
     """Price, measured cost, idle cost and what is left, by time. For administrators."""
     reports: Reports = request.app.state.reports
@@ -105,7 +134,7 @@ class RequestParameters(BaseModel):
     format: Literal["json", "csv"] = "json"
 
 
-@router.get("/requests", response_model=None)
+@router.get("/requests", response_model=None, responses=results(RequestPage, csv=True))
 async def list_requests(
     request: Request, caller: Caller, parameters: Annotated[RequestParameters, Query()]
 ) -> Response:
@@ -113,13 +142,11 @@ async def list_requests(
     reports: Reports = request.app.state.reports
     query = RequestQuery(**parameters.model_dump(exclude={"format"}))
     page = await reports.list_requests(caller, query)
-    if parameters.format == "csv":
-        return Response(to_csv(page.data), media_type="text/csv; charset=utf-8")
-    return Response(msgspec.json.encode(page), media_type="application/json")
+    return _csv(to_csv(page.data)) if _as_csv(request, parameters.format) else _json(page)
 
 
-@router.get("/requests/{request_id}", response_model=None)
+@router.get("/requests/{request_id}", response_model=None, responses=results(RequestRow))
 async def get_request(request_id: str, request: Request, caller: Caller) -> Response:
     """The account of one request, by the id in its `x-request-id` header."""
     reports: Reports = request.app.state.reports
-    return Response(msgspec.json.encode(await reports.get_request(caller, request_id)), media_type="application/json")
+    return _json(await reports.get_request(caller, request_id))

@@ -1,12 +1,11 @@
-"""How real JSON Schemas fare with the default model: `python -m dev.bench_schemas [--base-url URL --key KEY]`.
+"""How real JSON Schemas fare with the default model, through the API of a server started for it.
 
 Each schema of tests/grammar/schemas is asked for once. An answer that stopped must validate against the schema as it
 was published, by the jsonschema library under the schema's own draft with the formats we enforce asserted; one that ran
 into the token limit is counted apart; a schema that is refused is counted by the keyword the refusal names.
 
-With --base-url the answers come through the OpenAI-compatible API, which is the form of the published figure. Without
-it, llama.cpp runs in this process under the same grammar: what a server adds is left out.
-The exit status is 1 when an answer that stopped is not valid, or a schema failed in any other way.
+With --base-url and --key a server that runs already is asked instead. The exit status is 1 when an answer that stopped
+is not valid, or a schema failed in any other way.
 """
 
 import argparse
@@ -23,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import xllamacpp
 from dev.bench import record
+from dev.bench.ours import dayspring
+from dev.fetch_test_models import cache_folder
 from jsonschema.validators import validator_for
 from openai import BadRequestError, OpenAI
 
-from dayspring.core.errors import InvalidRequest
-from dayspring.engines.llamacpp.grammar import compile_schema
 from dayspring.engines.llamacpp.grammar.formats import FORMATS
 
 SCHEMAS = record.ROOT / "tests" / "grammar" / "schemas"
+MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT_CHARACTERS = 6_000
 """Of the schema as the prompt shows it: the model's context also has to hold the answer."""
 
@@ -60,8 +59,19 @@ class Outcome:
 
 def main(options: Sequence[str] | None = None) -> None:
     args = _arguments(options)
+    if args.base_url:
+        _measure(args, _over_http(args.base_url, args.key, args))
+        return
+    model = (cache_folder() / MODEL_FILE).resolve()
+    if not model.exists():
+        raise SystemExit(f"{MODEL_FILE} is not in the test cache. Run: python dev/fetch_test_models.py")
+    add = ("models", "add", f"file:{model}", "--id", args.model, "--licence", "Apache-2.0", "--yes")
+    with dayspring({}, add) as (url, key, _):
+        _measure(args, _over_http(url, key, args))
+
+
+def _measure(args: argparse.Namespace, answer: Answer) -> None:
     files = sorted(SCHEMAS.glob("*.json"))[: args.limit]
-    answer = _over_http(args) if args.base_url else _in_process(args)
     with ThreadPoolExecutor(args.parallel) as pool:
         outcomes = list(pool.map(lambda file: _try(file, answer), files))
     counts = Counter(outcome.result for outcome in outcomes)
@@ -77,8 +87,7 @@ def main(options: Sequence[str] | None = None) -> None:
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
     setup = {
-        "through": "api" if args.base_url else "process",
-        "model": args.model if args.base_url else args.gguf.name,
+        "model": args.model,
         "max_tokens": args.max_tokens,
         "temperature": args.temperature,
         "seed": args.seed,
@@ -97,18 +106,14 @@ def main(options: Sequence[str] | None = None) -> None:
 
 
 def _arguments(options: Sequence[str] | None) -> argparse.Namespace:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    models = Path(os.environ.get("DAYSPRING_TEST_MODELS") or caches / "dayspring-tests")
-    parser = argparse.ArgumentParser(prog="bench_schemas", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="dev.bench schemas", description=__doc__.splitlines()[0])
     parser.add_argument("--base-url", help="an OpenAI-compatible API, such as http://127.0.0.1:8420/v1")
     parser.add_argument("--key", default=os.environ.get("OPENAI_API_KEY", "none"))
-    parser.add_argument("--model", default="smollm2-135m-instruct", help="the model's id, with --base-url")
-    parser.add_argument("--gguf", type=Path, default=models / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    parser.add_argument("--model", default="smollm2-135m-instruct", help="the model's id")
     parser.add_argument("--max-tokens", type=int, default=600)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--parallel", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="without --base-url")
     parser.add_argument("--limit", type=int, help="only the first so many schemas")
     return parser.parse_args(options)
 
@@ -167,8 +172,8 @@ def _bare(value: Any) -> Any:
     return [_bare(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _over_http(args: argparse.Namespace) -> Answer:
-    client = OpenAI(base_url=args.base_url, api_key=args.key, timeout=600, max_retries=0)
+def _over_http(url: str, key: str, args: argparse.Namespace) -> Answer:
+    client = OpenAI(base_url=url, api_key=key, timeout=600, max_retries=0)
 
     def answer(schema: dict[str, Any]) -> tuple[str, str]:
         try:
@@ -187,44 +192,8 @@ def _over_http(args: argparse.Namespace) -> Answer:
     return answer
 
 
-def _in_process(args: argparse.Namespace) -> Answer:
-    if not args.gguf.exists():
-        raise SystemExit("The default model is not here: run python dev/fetch_test_models.py")
-    params = xllamacpp.CommonParams()
-    params.model.path = str(args.gguf)
-    params.n_ctx = 8192
-    params.n_parallel = args.parallel
-    params.kv_unified = True
-    params.cpuparams.n_threads = args.threads
-    server = xllamacpp.Server(params)
-
-    def answer(schema: dict[str, Any]) -> tuple[str, str]:
-        try:
-            grammar = compile_schema(schema)
-        except InvalidRequest as error:
-            raise Refusal(error.param or "", error.message) from error
-        body = {
-            "messages": _messages(schema),
-            "grammar": grammar,
-            "max_tokens": args.max_tokens,
-            "temperature": args.temperature,
-            "seed": args.seed,
-        }
-        replies: list[Any] = []
-        server.handle_chat_completions(json.dumps(body), replies.append)
-        reply = replies[-1] if isinstance(replies[-1], dict) else json.loads(replies[-1])
-        choice = reply["choices"][0]
-        return choice["message"]["content"] or "", choice["finish_reason"]
-
-    return answer
-
-
 def _refused_keyword(param: str, message: str) -> str:
     named = re.search(r"the schema keyword '([^']+)'", message)
     if named:
         return named[1]
     return "size" if "too large" in message else param or message
-
-
-if __name__ == "__main__":
-    main()
