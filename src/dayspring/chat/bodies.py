@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 __all__ = [
     "ChatCompletionBody",
     "CompletionBody",
+    "Drawn",
     "EmbeddingBody",
     "FunctionTool",
     "Message",
@@ -129,7 +130,7 @@ class Drawn(Open):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, lt=2**31)
-    user: str | None = None
+    user: Annotated[str, StringConstraints(max_length=512)] | None = None
     top_k: int | None = Field(None, ge=0, le=1_000_000)
     min_p: float | None = Field(None, ge=0, le=1)
     repeat_penalty: float | None = Field(None, gt=0, le=4)
@@ -164,6 +165,8 @@ class ChatCompletionBody(Drawn):
 class CompletionBody(Drawn):
     """POST /v1/completions. Token ids are those of the model's own vocabulary."""
 
+    max_tokens: int | None = Field(None, ge=0, lt=2**31)
+    """None: 16, as OpenAI has it. 0: only with `echo`, the prompt again."""
     prompt: str | list[str] | list[Annotated[int, Field(ge=0)]] | list[list[Annotated[int, Field(ge=0)]]]
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None
@@ -178,4 +181,4 @@ class EmbeddingBody(Open):
     input: str | list[str] | list[Annotated[int, Field(ge=0)]] | list[list[Annotated[int, Field(ge=0)]]]
     dimensions: int | None = Field(None, ge=1, le=65536)
     encoding_format: Literal["float", "base64"] = "float"
-    user: str | None = None
+    user: Annotated[str, StringConstraints(max_length=512)] | None = None

@@ -21,11 +21,14 @@ _NOTES = frozenset({"user", "metadata", "prompt_cache_key", "safety_identifier",
 _CHAT_UNSUPPORTED = {
     "audio": "this model speaks no sound. Leave it out",
     "prediction": "leave it out",
+    "verbosity": "this model cannot be told how much to say. Leave it out",
     "web_search_options": "no web search runs here. Leave it out",
     "functions": "it is retired. Use 'tools'",
     "function_call": "it is retired. Use 'tool_choice'",
 }
 _MAX_INPUTS = 2048
+_MAX_CHOICES = 1024
+"""Answers one completions body may ask for: each has its own slot and buffers while it is made."""
 
 
 def sampling(body: Drawn, *, max_tokens: int | None, top_logprobs: int | None) -> Sampling:
@@ -50,6 +53,7 @@ def chat_task(body: ChatCompletionBody, *, speaks_openai: bool) -> ChatTask:
     """The task of a chat body. Raises Malformed or UnsupportedParameter."""
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise Malformed("max_tokens and max_completion_tokens say the same. Send one.", location="max_tokens")
+    _check_stream(body)
     if body.top_logprobs is not None and not body.logprobs:
         raise Malformed("top_logprobs needs logprobs: true.", location="top_logprobs")
     _check_messages(body.messages, speaks_openai=speaks_openai)
@@ -75,16 +79,23 @@ def chat_task(body: ChatCompletionBody, *, speaks_openai: bool) -> ChatTask:
 
 
 def completion_task(body: CompletionBody, *, speaks_openai: bool) -> CompletionTask:
-    """The task of a completions body."""
+    """The task of a completions body. Raises Malformed or UnsupportedParameter."""
+    _check_stream(body)
     if body.best_of is not None and body.best_of != (body.n or 1):
         raise UnsupportedParameter("best_of", "ask for n choices and pick among them")
     if not speaks_openai and body.suffix is not None:
         raise UnsupportedParameter("suffix", "this model does not fill in. Leave it out")
     if not speaks_openai:
         _refuse_extra(body)
+    prompts = _inputs(body.prompt, "prompt")
+    if len(prompts) * (body.n or 1) > _MAX_CHOICES:
+        raise Malformed(f"at most {_MAX_CHOICES} answers at a time. Split the request.", location="prompt")
+    max_tokens = 16 if body.max_tokens is None else body.max_tokens
+    if not max_tokens and not body.echo:
+        raise Malformed("an answer of no tokens says nothing. Ask for at least one.", location="max_tokens")
     return CompletionTask(
-        prompts=_inputs(body.prompt, "prompt"),
-        sampling=sampling(body, max_tokens=body.max_tokens or 16, top_logprobs=body.logprobs),
+        prompts=prompts,
+        sampling=sampling(body, max_tokens=max_tokens, top_logprobs=body.logprobs),
         n=body.n or 1,
         echo=bool(body.echo),
         stream=bool(body.stream),
@@ -93,7 +104,7 @@ def completion_task(body: CompletionBody, *, speaks_openai: bool) -> CompletionT
 
 
 def embedding_task(body: EmbeddingBody, *, speaks_openai: bool) -> EmbeddingTask:
-    """The task of an embeddings body."""
+    """The task of an embeddings body. Raises Malformed or UnsupportedParameter."""
     if not speaks_openai:
         _refuse_extra(body)
     return EmbeddingTask(
@@ -118,6 +129,11 @@ def _inputs(value: Any, field: str) -> tuple[str | tuple[int, ...], ...]:
     return inputs
 
 
+def _check_stream(body: Drawn) -> None:
+    if body.stream_options is not None and not body.stream:
+        raise Malformed("stream_options needs stream: true.", location="stream_options")
+
+
 def _check_messages(messages: list[Message], *, speaks_openai: bool) -> None:
     for place, message in enumerate(messages):
         where = f"messages.{place}"
@@ -128,7 +144,7 @@ def _check_messages(messages: list[Message], *, speaks_openai: bool) -> None:
         if speaks_openai:
             continue
         for extra in message.model_extra or {}:
-            raise UnsupportedParameter(f"{where}.{extra}", "leave it out for this model")
+            raise UnsupportedParameter(f"{where}.{extra[:100]}", "leave it out for this model")
         if isinstance(message.content, list):
             for part in message.content:
                 if part.type not in ("text", "refusal"):
@@ -148,13 +164,13 @@ def _refuse_unsupported(body: ChatCompletionBody) -> None:
 
 def _refuse_extra(body: BaseModel) -> None:
     for field in body.model_extra or {}:
-        raise UnsupportedParameter(field, "this model has no such option. Leave it out")
+        raise UnsupportedParameter(field[:100], "this model has no such option. Leave it out")
 
 
 def _extra(body: BaseModel, more: dict[str, Any]) -> dict[str, Any]:
     """What a service behind an upstream should see beside the task's own fields."""
     kept = dict(body.model_extra or {})
-    for field in ("verbosity", "modalities", "audio", "prediction", "web_search_options", *_NOTES - {"metadata"}):
+    for field in (*_CHAT_UNSUPPORTED, "modalities", *_NOTES - {"metadata"}):
         value = getattr(body, field, None)
         if value is not None:
             kept[field] = value

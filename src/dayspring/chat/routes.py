@@ -9,7 +9,13 @@ from starlette.responses import Response
 from dayspring.accounts.principals import Principal
 from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, EmbeddingBody
 from dayspring.chat.service import ChatService, account_object
-from dayspring.chat.wire import ChatCompletion, EmbeddingList, TextCompletion
+from dayspring.chat.wire import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    EmbeddingList,
+    TextCompletion,
+    TextCompletionChunk,
+)
 from dayspring.dispatch.values import Receipt
 from dayspring.web.auth import Caller
 from dayspring.web.body import documented, read_body
@@ -20,17 +26,18 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["Chat"])
 
-_CHUNKS = "With `stream: true`: server-sent events, one chunk each, then `data: [DONE]`."
-
 
 @router.post(
     "/chat/completions",
-    responses=results(ChatCompletion, stream=_CHUNKS),
+    responses=results(ChatCompletion, stream=ChatCompletionChunk),
     openapi_extra=documented(ChatCompletionBody),
     response_model=None,
 )
 async def create_chat_completion(request: Request, caller: Caller) -> Response:
-    """Answer a conversation."""
+    """Answer a conversation.
+
+    With `stream: true`: server-sent events, one chunk each, then `data: [DONE]`.
+    """
     body = await read_body(request, ChatCompletionBody)
     service: ChatService = request.app.state.chat
     identifier = request.scope["dayspring.request_id"]
@@ -42,12 +49,15 @@ async def create_chat_completion(request: Request, caller: Caller) -> Response:
 
 @router.post(
     "/completions",
-    responses=results(TextCompletion, stream=_CHUNKS),
+    responses=results(TextCompletion, stream=TextCompletionChunk),
     openapi_extra=documented(CompletionBody),
     response_model=None,
 )
 async def create_completion(request: Request, caller: Caller) -> Response:
-    """Continue a text."""
+    """Continue a text.
+
+    With `stream: true`: server-sent events, one chunk each, then `data: [DONE]`.
+    """
     body = await read_body(request, CompletionBody)
     service: ChatService = request.app.state.chat
     identifier = request.scope["dayspring.request_id"]

@@ -12,7 +12,7 @@ from typing import Any
 from dayspring.accounts.principals import Principal
 from dayspring.chat import reading
 from dayspring.chat.answers import ChatAnswer, ChatChunks, usage_object
-from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, EmbeddingBody, FunctionTool
+from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, Drawn, EmbeddingBody, FunctionTool
 from dayspring.chat.texts import TextAnswer, text_chunk
 from dayspring.chat.tools import CallReader, forced_tool
 from dayspring.contracts.clock import Clock
@@ -39,7 +39,7 @@ class ChatService:
         task = reading.chat_task(body, speaks_openai=native)
         readers = _readers(body, task.n, native=native)
         answers = [ChatAnswer() for _ in range(task.n)]
-        async with self._open(principal, model, task, request_id, body.metadata) as call:
+        async with self._open(principal, model, task, request_id, _notes(body)) as call:
             async for event in call:
                 for each in readers(event):
                     if isinstance(each, TextDelta | ToolCallDelta | ChoiceEnd):
@@ -63,7 +63,7 @@ class ChatService:
         chunks = ChatChunks(identifier, model.id, self._clock.time_ns() // 10**9, include_usage=wants_usage)
         ends: list[dict[str, Any]] = []
         opened: set[int] = set()
-        async with self._open(principal, model, task, request_id, body.metadata) as call:
+        async with self._open(principal, model, task, request_id, _notes(body)) as call:
             async for event in call:
                 for each in readers(event):
                     if isinstance(each, TextDelta | ToolCallDelta | ChoiceEnd) and each.index not in opened:
@@ -85,7 +85,7 @@ class ChatService:
         model, native = await self._model(principal, body.model, Ability.COMPLETION)
         task = reading.completion_task(body, speaks_openai=native)
         answers = [TextAnswer() for _ in range(task.n * len(task.prompts))]
-        async with self._open(principal, model, task, request_id, body.metadata) as call:
+        async with self._open(principal, model, task, request_id, _notes(body)) as call:
             async for event in call:
                 if isinstance(event, TextDelta | ChoiceEnd):
                     answers[event.index].add(event)
@@ -102,17 +102,21 @@ class ChatService:
         model, native = await self._model(principal, body.model, Ability.COMPLETION)
         task = reading.completion_task(body, speaks_openai=native)
         head = self._head(f"cmpl-{request_id[4:]}", "text_completion", model, None)
+        wants_usage = body.stream_options is not None and body.stream_options.include_usage
+        each = {**head, "usage": None} if wants_usage else head
         ends: list[dict[str, Any]] = []
-        async with self._open(principal, model, task, request_id, body.metadata) as call:
+        offsets = [0] * (task.n * len(task.prompts))
+        async with self._open(principal, model, task, request_id, _notes(body)) as call:
             async for event in call:
                 if isinstance(event, ChoiceEnd):
-                    ends.append(text_chunk(head, event))
+                    ends.append(text_chunk(each, event))
                 elif isinstance(event, TextDelta):
-                    yield text_chunk(head, event)
+                    yield text_chunk(each, event, offsets[event.index])
+                    offsets[event.index] += len(event.text)
             receipt = await call.settle()
         for end in ends:
             yield end
-        if body.stream_options is not None and body.stream_options.include_usage:
+        if wants_usage:
             yield _with_account({**head, "choices": [], "usage": usage_object(receipt.usage)}, principal, receipt)
 
     async def embed(self, principal: Principal, body: EmbeddingBody, request_id: str) -> Answer:
@@ -121,7 +125,7 @@ class ChatService:
         task = reading.embedding_task(body, speaks_openai=native)
         vectors: list[Any] = [None] * len(task.inputs)
         spell = _as_base64 if body.encoding_format == "base64" else _as_floats
-        async with self._open(principal, model, task, request_id, None) as call:
+        async with self._open(principal, model, task, request_id, _notes(body)) as call:
             async for event in call:
                 if isinstance(event, Embedding):
                     vectors[event.index] = spell(event.vector)
@@ -134,10 +138,8 @@ class ChatService:
         model = await self._dispatch.model(principal, model_id, ability)
         return model, engine(model.engine).speaks_openai
 
-    def _open(
-        self, principal: Principal, model: Model, task: Task, request_id: str, notes: dict[str, str] | None
-    ) -> Call:
-        return self._dispatch.open(Order(request_id, principal, model, task, dict(notes or {})))
+    def _open(self, principal: Principal, model: Model, task: Task, request_id: str, notes: dict[str, str]) -> Call:
+        return self._dispatch.open(Order(request_id, principal, model, task, notes))
 
     def _head(self, identifier: str, kind: str, model: Model, receipt: Receipt | None) -> dict[str, Any]:
         created = self._clock.time_ns() // 10**9
@@ -149,6 +151,12 @@ class ChatService:
             "model": model.id,
             "system_fingerprint": fingerprint or None,
         }
+
+
+def _notes(body: Drawn | EmbeddingBody) -> dict[str, str]:
+    """What the caller wants kept with the request's account."""
+    notes = {} if body.user is None else {"user": body.user}
+    return notes | (body.metadata or {}) if isinstance(body, Drawn) else notes
 
 
 def _readers(body: ChatCompletionBody, n: int, *, native: bool) -> Callable[[Event], Any]:

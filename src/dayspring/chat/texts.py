@@ -27,11 +27,11 @@ class TextAnswer:
         return {"index": index, "text": self.text, "logprobs": self.logprobs, "finish_reason": self.reason}
 
 
-def text_chunk(head: dict[str, Any], event: TextDelta | ChoiceEnd) -> dict[str, Any]:
-    """One chunk of a stream; `head` holds id, created, model."""
+def text_chunk(head: dict[str, Any], event: TextDelta | ChoiceEnd, offset: int = 0) -> dict[str, Any]:
+    """One chunk of a stream; `head` holds id, created, model; `offset` is the characters of the choice before it."""
     logprobs = None
     if isinstance(event, TextDelta) and event.logprobs is not None:
-        logprobs = _extended(None, event.logprobs, 0)
+        logprobs = _extended(None, event.logprobs, offset)
     choice = {
         "index": event.index,
         "text": "" if isinstance(event, ChoiceEnd) else event.text,

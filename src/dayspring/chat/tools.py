@@ -47,11 +47,13 @@ def plan(body: ChatCompletionBody, *, speaks_openai: bool) -> Plan:
     as_sent = tuple(tool.model_dump(exclude_unset=True) for tool in offered)
     schema = _format_schema(body)
     if speaks_openai:
-        wire = choice.model_dump() if isinstance(choice, NamedTool) else choice
-        extra = {"tool_choice": wire}
-        if body.response_format is not None and schema is None:
-            extra["response_format"] = body.response_format.model_dump(exclude_none=True, by_alias=True)
-        return Plan(tools=as_sent, schema=schema, extra=extra)
+        extra = {"tool_choice": choice.model_dump() if isinstance(choice, NamedTool) else choice}
+        wanted = body.response_format
+        if wanted is None or (wanted.json_schema is not None and wanted.json_schema.strict):
+            return Plan(tools=as_sent, schema=schema, extra=extra)
+        # A schema that need not be strict may be one that a service would refuse as strict: it goes as it came.
+        extra["response_format"] = wanted.model_dump(exclude_unset=True, by_alias=True)
+        return Plan(tools=as_sent, extra=extra)
     forced = forced_tool(body)
     if forced:
         return Plan(schema=_call_schema(forced), preface=(_preface(forced),))
@@ -129,7 +131,7 @@ class CallReader:
     """Turns the constrained text of one choice into the deltas of one tool call, as it streams.
 
     The constraint guarantees the shape, so no JSON is parsed here: with several tools the head up to `"arguments":` is
-    taken off, and the closing brace held back.
+    taken off, and the closing brace held back. Of a text cut short nothing is held back.
     """
 
     def __init__(self, forced: list[FunctionTool]) -> None:
@@ -143,8 +145,12 @@ class CallReader:
         """The events to send in place of `event`."""
         if isinstance(event, TextDelta) and event.kind == "content":
             yield from self._text(event)
-        elif isinstance(event, ChoiceEnd) and event.reason == "stop":
-            yield ChoiceEnd("tool_calls", event.index)
+        elif isinstance(event, ChoiceEnd):
+            if event.reason == "stop":
+                event = ChoiceEnd("tool_calls", event.index)
+            elif self._held:
+                yield ToolCallDelta(arguments=self._held, index=event.index, tokens=0)
+            yield event
         else:
             yield event
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["ChatCompletion", "EmbeddingList", "TextCompletion"]
+__all__ = ["ChatCompletion", "ChatCompletionChunk", "EmbeddingList", "TextCompletion", "TextCompletionChunk"]
 
 
 class Shape(BaseModel):
@@ -51,7 +51,7 @@ class CalledFunction(Shape):
     arguments: str
 
 
-class ToolCall(Shape):
+class AnswerToolCall(Shape):
     id: str
     type: Literal["function"]
     function: CalledFunction
@@ -62,7 +62,7 @@ class AnswerMessage(Shape):
     content: str | None
     refusal: str | None
     reasoning_content: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[AnswerToolCall] | None = None
 
 
 class ChatChoice(Shape):
@@ -128,3 +128,73 @@ class EmbeddingList(Shape):
     data: list[EmbeddingObject]
     model: str
     usage: EmbeddingUsage
+
+
+class CalledFunctionDelta(Shape):
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallChunk(Shape):
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledFunctionDelta
+
+
+class MessageDelta(Shape):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallChunk] | None = None
+
+
+class ChatChunkChoice(Shape):
+    index: int
+    delta: MessageDelta
+    logprobs: ChoiceLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None
+
+
+class RequestAccount(Shape):
+    """For keys that may see it, in nano-units; whole answers have it in `x-dayspring-` headers."""
+
+    price_nanos: int
+    cost_nanos: int | None = None
+    margin_nanos: int | None = None
+    device: str | None = None
+    busy_ns: int | None = None
+
+
+class ChatCompletionChunk(Shape):
+    """One event of a chat stream. The last one, where `include_usage` asks for it, has no choices and the usage."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChunkChoice]
+    usage: CompletionUsage | None = None
+    dayspring: RequestAccount | None = None
+
+
+class TextChunkChoice(Shape):
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Literal["stop", "length", "content_filter"] | None
+
+
+class TextCompletionChunk(Shape):
+    """One event of a completions stream. The last one, where `include_usage` asks for it, has no choices."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[TextChunkChoice]
+    usage: CompletionUsage | None = None
+    dayspring: RequestAccount | None = None

@@ -12,7 +12,7 @@ from dayspring.contracts.models import Model
 from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Task
 from dayspring.core.money import Unit
 
-__all__ = ["UPSTREAM_OUTPUT_TOKENS", "input_bound", "output_bound", "quantities"]
+__all__ = ["UPSTREAM_OUTPUT_TOKENS", "choices", "input_bound", "output_bound", "quantities"]
 
 UPSTREAM_OUTPUT_TOKENS = 32_768
 """Output reserved for a request without a maximum to a service whose context is not known; what it takes beyond that is
@@ -25,7 +25,9 @@ _MESSAGE_TOKENS = 32
 def input_bound(task: Task, model: Model) -> int:
     """Input tokens at most, without asking the model."""
     if isinstance(task, ChatTask):
-        body = len(msgspec.json.encode(task.messages)) + (len(msgspec.json.encode(task.tools)) if task.tools else 0)
+        # A service behind an upstream reads the schema and the fields handed on, too.
+        read = [part for part in (task.messages, task.tools, task.schema, task.extra) if part]
+        body = sum(len(msgspec.json.encode(part)) for part in read)
         bound = body + _MESSAGE_TOKENS * len(task.messages) + _TEMPLATE_TOKENS
         return min(bound, model.context_tokens) if model.context_tokens else bound
     texts = task.prompts if isinstance(task, CompletionTask) else task.inputs
@@ -33,6 +35,13 @@ def input_bound(task: Task, model: Model) -> int:
     if model.context_tokens:
         return sum(min(size, model.context_tokens) for size in sizes)
     return sum(sizes)
+
+
+def choices(task: Task) -> int:
+    """How many answers it asks for; 0 for one that makes no tokens."""
+    if isinstance(task, EmbeddingTask):
+        return 0
+    return task.n * (len(task.prompts) if isinstance(task, CompletionTask) else 1)
 
 
 def output_bound(task: Task, model: Model, *, input_tokens: int | None = None) -> int:
@@ -47,7 +56,7 @@ def output_bound(task: Task, model: Model, *, input_tokens: int | None = None) -
         asked = max(left, 0) if model.context_tokens else UPSTREAM_OUTPUT_TOKENS
     elif model.context_tokens:
         asked = min(asked, max(left, 0))
-    return asked * task.n * prompts
+    return asked * choices(task)
 
 
 def quantities(input_tokens: int, output_tokens: int, *, timeout_s: float) -> dict[Unit, int]:

@@ -1,18 +1,20 @@
 """One metered request, from its reservation to its receipt."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+import logging
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import AsyncExitStack, aclosing, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from dayspring.contracts.events import Event, Started, TextDelta, ToolCallDelta, Usage
-from dayspring.contracts.tasks import EmbeddingTask
-from dayspring.core.errors import DayspringError, InsufficientQuota, PromptOverLimit, TimedOut, WorkerDied
+from dayspring.contracts.events import Event
+from dayspring.contracts.tasks import ChatTask, CompletionTask
+from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, PromptOverLimit, TimedOut, WorkerDied
 from dayspring.core.money import Unit
 from dayspring.dispatch import bounds
+from dayspring.dispatch.produced import Produced
 from dayspring.dispatch.values import Order, Receipt
 from dayspring.ledger import pricing
 from dayspring.ledger.values import ReserveRequest, Settlement, Status
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from dayspring.dispatch.service import Dispatch
 
 __all__ = ["Call"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Call:
@@ -35,38 +41,60 @@ class Call:
         self._task = order.task
         self._clock = dispatch.clock
         self._started_ns = self._clock.time_ns()
-        self._first_ns: int | None = None
+        self._limit_s = dispatch.settings.request_timeout_s
+        self._deadline_s = 0.0
         self._events: AsyncGenerator[Event, None] | None = None
-        self._usage: Usage | None = None
-        self._started: Started | None = None
-        self._output_tokens = 0
+        self._made = Produced()
         self._busy_ns = 0
+        self._cost_nanos = 0
+        """Device time of every attempt, and what it cost; the client pays for the last attempt alone."""
         self._device = ""
         self._closed = False
-        self.reasoning_tokens = 0
+
+    @property
+    def reasoning_tokens(self) -> int:
         """Output tokens that were thought, not said; part of the usage's output tokens."""
+        return self._made.reasoning_tokens
 
     async def __aenter__(self) -> Self:
-        self._price = await self._dispatch.prices.current(self._order.model.id)
-        limit = bounds.input_bound(self._task, self._order.model)
+        self._dispatch.entered()
         try:
-            await self._reserve(limit)
-        except InsufficientQuota:
-            # The bound is up to four times the truth for English text: count before turning anyone away.
-            exact = await self._dispatch.compute.count_tokens(self._order.model, self._task)
-            await self._reserve(exact, exact=True)
+            self._deadline_s = asyncio.get_running_loop().time() + self._limit_s
+            self._price = await self._dispatch.prices.current(self._order.model.id)
+            try:
+                await self._reserve(bounds.input_bound(self._task, self._order.model))
+            except InsufficientQuota as refusal:
+                if refusal.left_nanos is None or self._least_nanos() > refusal.left_nanos:
+                    raise
+                # The bound is up to four times the truth for English text: count before turning anyone away.
+                counting = self._dispatch.compute.count_tokens(self._order.model, self._task)
+                await self._reserve(await self._in_time(counting), exact=True)
+        except BaseException:
+            self._dispatch.left()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._events is not None:
-            with suppress(asyncio.CancelledError):
-                await self._events.aclose()
-        if self._closed:
-            return
-        left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
-        await self._close("cancelled" if left else "failed")
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            if self._events is not None:
+                try:
+                    await self._events.aclose()
+                except asyncio.CancelledError as late:
+                    cancelled = late
+                except Exception as fault:  # however the work stopped, its money is not left held
+                    log.error("the work of a request did not stop cleanly", exc_info=fault)
+            if not self._closed:
+                left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
+                # What could not be booked is kept by dispatch, and logged; `error` says more to the client.
+                with suppress(Exception):
+                    await self._close("cancelled" if left else "failed")
+        finally:
+            self._dispatch.left()
+        if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+            raise cancelled
 
     def __aiter__(self) -> AsyncGenerator[Event, None]:
         self._events = self._run()
@@ -74,14 +102,14 @@ class Call:
 
     async def settle(self) -> Receipt:
         """Books the finished request. Returns when that is durable. Raises WorkerDied when it has no end."""
-        if self._usage is None:
+        if self._made.usage is None:
             raise WorkerDied(model=self._order.model.id)
         return await self._close("completed")
 
     async def _reserve(self, input_tokens: int, *, exact: bool = False, again: bool = False) -> None:
         order, rates = self._order, self._price.rates
         most = bounds.output_bound(self._task, order.model, input_tokens=input_tokens if exact else None)
-        quantities = bounds.quantities(input_tokens, most, timeout_s=self._dispatch.settings.request_timeout_s)
+        quantities = bounds.quantities(input_tokens, most, timeout_s=self._limit_s)
         request = ReserveRequest(
             order.request_id,
             order.principal,
@@ -96,144 +124,155 @@ class Call:
         except InsufficientQuota as refusal:
             if not exact:
                 raise
-            self._refuse(refusal, quantities, most)
+            raise self._with_maximum(refusal, quantities, most) from None
         self._task = msgspec.structs.replace(self._task, prompt_limit=input_tokens)
 
-    def _refuse(self, refusal: InsufficientQuota, quantities: dict[Unit, int], most: int) -> None:
-        """Raises the refusal, with the maximum that would fit."""
-        if isinstance(self._task, EmbeddingTask) or refusal.left_nanos is None or not most:
-            raise refusal
+    def _least_nanos(self) -> int:
+        """What this request costs at least, whatever its prompt comes to."""
+        output = min(bounds.choices(self._task), bounds.output_bound(self._task, self._order.model))
+        fewest = bounds.quantities(1, output, timeout_s=self._limit_s)
+        return pricing.bound(self._price.rates, fewest)
+
+    def _with_maximum(self, refusal: InsufficientQuota, quantities: dict[Unit, int], most: int) -> InsufficientQuota:
+        """The refusal, with the maximum that would fit where one does."""
+        choices = bounds.choices(self._task)
+        if refusal.left_nanos is None or not most:
+            return refusal
         fits = pricing.largest_output(self._price.rates, quantities, refusal.left_nanos, most)
-        choices = max(1, most // self._task.sampling.max_tokens) if self._task.sampling.max_tokens else self._task.n
         if not fits or fits < choices:
-            raise refusal
-        raise refusal.with_remedy(
-            f"Send max_completion_tokens of at most {fits // choices}, or have the budget raised."
-        )
+            return refusal
+        field = "max_tokens" if isinstance(self._task, CompletionTask) else "max_completion_tokens"
+        return refusal.with_remedy(f"Send {field} of at most {fits // choices}, or have the budget raised.")
 
     async def _run(self) -> AsyncGenerator[Event, None]:
-        """The events, Started and Usage apart; one more try where nothing was sent."""
-        tries = 2
+        """The events, Started and Usage apart; one more try where nothing was sent.
+
+        Nobody reads a whole answer before its end, so its events are held back until then.
+        """
+        streams = isinstance(self._task, ChatTask | CompletionTask) and self._task.stream
+        sent = died = recounted = False
         while True:
-            tries -= 1
+            self._made = Produced()
+            held: list[Event] = []
             try:
                 async with aclosing(self._attempt()) as events:
                     async for event in events:
-                        yield event
+                        if streams:
+                            sent = True
+                            yield event
+                        else:
+                            held.append(event)
                 break
             except WorkerDied:
-                if not tries or self._first_ns is not None:
+                if sent or died:
                     raise
+                died = True
             except PromptOverLimit as over:
-                if not tries or self._first_ns is not None:
-                    raise
+                if sent or recounted:
+                    raise Defect(self._order.request_id) from over
+                recounted = True
                 await self._reserve(over.input_tokens, exact=True, again=True)
+        for event in held:
+            yield event
 
     async def _attempt(self) -> AsyncGenerator[Event, None]:
-        limit_s = self._dispatch.settings.request_timeout_s
-        deadline = asyncio.get_running_loop().time() + limit_s
         run = None
+        made = self._made
         try:
-            async with self._dispatch.compute.run(self._order.model, self._task) as run:
+            async with AsyncExitStack() as stack:
+                entering = stack.enter_async_context(self._dispatch.compute.run(self._order.model, self._task))
+                run = await self._in_time(entering)
                 events = aiter(run)
-                while True:
-                    try:
-                        async with asyncio.timeout_at(deadline):
-                            event = await anext(events, None)
-                    except TimeoutError as error:
-                        if isinstance(error, DayspringError):
-                            raise
-                        raise TimedOut("The request", limit_s=limit_s, setting="DAYSPRING_REQUEST_TIMEOUT_S") from None
-                    if event is None:
-                        return
-                    if self._counted(event):
+                while (event := await self._in_time(anext(events, None))) is not None:
+                    if made.count(event):
+                        if made.first_ns is None:
+                            made.first_ns = self._clock.time_ns()
                         yield event
         finally:
             if run is not None:
+                made.busy_ns, self._device = run.busy_ns, run.device
                 self._busy_ns += run.busy_ns
-                self._device = run.device
+                self._cost_nanos += -(-run.busy_ns * self._dispatch.device_cost_nanos(run.device) // 10**9)
 
-    def _counted(self, event: Event) -> bool:
-        """Counts the event; whether it is for the client."""
-        if isinstance(event, TextDelta | ToolCallDelta):
-            self._output_tokens += event.tokens
-            if isinstance(event, TextDelta) and event.kind == "reasoning":
-                self.reasoning_tokens += event.tokens
-        elif isinstance(event, Usage):
-            self._usage = event
-            return False
-        elif isinstance(event, Started):
-            self._started = event
-            return False
-        if self._first_ns is None:
-            self._first_ns = self._clock.time_ns()
-        return True
-
-    def _used(self) -> Usage:
-        """What was used: the engine's own count, or for a stream cut short what had come."""
-        if self._usage is not None:
-            return self._usage
-        started = self._started or Started()
-        return Usage(started.input_tokens, self._output_tokens, started.cached_tokens)
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """The result of `work`. Raises TimedOut when the request's whole time is over first."""
+        try:
+            async with asyncio.timeout_at(self._deadline_s):
+                return await work
+        except TimeoutError as error:
+            if isinstance(error, DayspringError):
+                raise
+            raise TimedOut("The request", limit_s=self._limit_s, setting="DAYSPRING_REQUEST_TIMEOUT_S") from None
 
     async def _close(self, status: Status) -> Receipt:
+        """Ends the reservation, once; goes on to its end if the waiting task is cancelled."""
         self._closed = True
-        try:
-            return await self._dispatch.finish(self._settle(status))
-        except DayspringError:
-            self._closed = False  # leaving the block releases what is still held
-            raise
+        return await self._dispatch.finish(self._end(status))
 
-    async def _settle(self, status: Status) -> Receipt:
-        order, usage = self._order, self._used()
-        quantities = {
-            Unit.INPUT_TOKEN: usage.input_tokens - usage.cached_tokens,
-            Unit.CACHED_TOKEN: usage.cached_tokens,
-            Unit.OUTPUT_TOKEN: usage.output_tokens,
-            Unit.DEVICE_SECOND: self._busy_ns,
-        }
-        nothing = not (usage.input_tokens or usage.output_tokens or self._started or self._usage)
-        free = status == "failed" or nothing
-        target = usage.upstream
+    async def _end(self, status: Status) -> Receipt:
         bill: pricing.Rates = {}
-        if target:
-            version = await self._dispatch.prices.current(order.model.id, kind="upstream", target=target)
-            bill = version.rates
-        settlement = Settlement(
+        try:
+            bill = await self._bill()
+            receipt = await self._book(self._settlement(status, bill))
+        except Exception:
+            # The client hears that it failed, so it is not charged; one who left is, when the database answers again.
+            await self._dispatch.book_later(self._settlement("failed" if status == "completed" else status, bill))
+            raise
+        self._dispatch.settled(receipt)
+        return receipt
+
+    async def _bill(self) -> pricing.Rates:
+        """What the upstream that answered takes; nothing where none did."""
+        target = self._made.used().upstream
+        if not target:
+            return {}
+        return (await self._dispatch.prices.current(self._order.model.id, kind="upstream", target=target)).rates
+
+    def _settlement(self, status: Status, bill: pricing.Rates) -> Settlement:
+        order, usage = self._order, self._made.used()
+        cached = min(usage.cached_tokens, usage.input_tokens)
+        quantities = {
+            Unit.INPUT_TOKEN: usage.input_tokens - cached,
+            Unit.CACHED_TOKEN: cached,
+            Unit.OUTPUT_TOKEN: usage.output_tokens,
+            Unit.DEVICE_SECOND: self._made.busy_ns,
+        }
+        free = status == "failed" or self._made.nothing
+        return Settlement(
             request_id=order.request_id,
             status=status,
             started_at_ns=self._started_ns,
             finished_at_ns=self._clock.time_ns(),
-            first_token_ns=self._first_ns,
+            first_token_ns=self._made.first_ns,
             engine=order.model.engine,
             device=self._device,
             busy_ns=self._busy_ns,
             quantities=quantities,
             price_nanos=0 if free else pricing.total(pricing.price(self._price.rates, quantities)),
-            compute_cost_nanos=-(-self._busy_ns * self._dispatch.device_cost_nanos(self._device) // 10**9),
-            upstream=target,
+            compute_cost_nanos=self._cost_nanos,
+            upstream=usage.upstream,
             upstream_cost_nanos=pricing.total(pricing.price(bill, quantities)),
             metadata=order.metadata or None,
         )
+
+    async def _book(self, settlement: Settlement) -> Receipt:
+        order, first_ns = self._order, self._made.first_ns
         charged = excess = 0
-        if status == "failed":
+        if settlement.status == "failed":
             await self._dispatch.ledger.release(order.request_id, settlement)
         else:
             settled = await self._dispatch.ledger.settle(settlement)
             charged, excess = settled.price_nanos, settled.excess_nanos
-        first_s = None if self._first_ns is None else (self._first_ns - self._started_ns) / 1e9
-        receipt = Receipt(
+        return Receipt(
             order.request_id,
             order.model.id,
-            status,
-            usage,
+            settlement.status,
+            self._made.used(),
             self._device,
             self._busy_ns,
             charged,
             settlement.compute_cost_nanos,
             settlement.upstream_cost_nanos,
             excess,
-            first_s,
+            None if first_ns is None else (first_ns - self._started_ns) / 1e9,
         )
-        self._dispatch.settled(receipt)
-        return receipt

@@ -2,21 +2,32 @@
 
 What holds, whatever happens to the client, the worker or this task: a call that reserved money settles or releases it
 exactly once; a stream cut short by its client is settled for what was produced; a request that failed costs the client
-nothing and its measured cost is still booked. A worker that dies before anything was sent is tried once more.
+nothing and its measured cost is still booked. A worker that dies before anything was sent is tried once more. What the
+database cannot take when a call ends is kept and booked as soon as it can.
 What it does not do: HTTP, and the wording of answers (the rooms above), or arithmetic on money (`ledger.pricing`).
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
+
+import msgspec
 
 from dayspring.accounts.principals import Principal, Scope
 from dayspring.compute.devices import NETWORK
 from dayspring.compute.service import Compute
+from dayspring.compute.status import Idle
 from dayspring.contracts.clock import Clock
 from dayspring.contracts.models import Ability, Model
-from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied
+from dayspring.core.errors import (
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    ReservationLost,
+    Unavailable,
+)
 from dayspring.core.ids import new_id
 from dayspring.core.money import Rate
 from dayspring.core.settings import Settings
@@ -25,6 +36,7 @@ from dayspring.dispatch.values import Order, Receipt
 from dayspring.hub.service import Hub
 from dayspring.ledger.prices import PriceBook
 from dayspring.ledger.service import Ledger
+from dayspring.ledger.values import Settlement
 
 __all__ = ["Call", "Dispatch"]
 
@@ -54,6 +66,11 @@ class Dispatch:
         self.clock = clock
         self.settled = settled
         self._closing: set[asyncio.Task[Any]] = set()
+        self._unbooked: dict[str, Settlement] = {}
+        self._idle: dict[str, Idle] = {}
+        self._calls = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     async def model(self, principal: Principal, model_id: str, ability: Ability) -> Model:
         """The model, if this key may ask it for this. Raises NotFound, PermissionDenied, InvalidRequest."""
@@ -80,34 +97,78 @@ class Dispatch:
         return self.settings.device_cost_nanos.get(device, self.settings.device_second_cost_nanos)
 
     async def book_idle(self) -> None:
-        """Books the idle time since the last booking, on its own line."""
+        """Books the idle time since the last booking, on its own line. What cannot be booked now is kept."""
         for idle in self.compute.take_idle():
             if idle.ns > 0:
-                await self.ledger.book_idle(
-                    device=idle.device,
-                    model=idle.model,
-                    idle_ns=idle.ns,
-                    rate=Rate(self.device_cost_nanos(idle.device), 10**9),
-                    booking_id=new_id("idle"),
-                )
+                self._idle[new_id("idle")] = idle
+        for booking_id, idle in list(self._idle.items()):
+            await self.ledger.book_idle(
+                device=idle.device,
+                model=idle.model,
+                idle_ns=idle.ns,
+                rate=Rate(self.device_cost_nanos(idle.device), 10**9),
+                booking_id=booking_id,
+            )
+            self._idle.pop(booking_id, None)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` to its end even if the task that waits for it is cancelled; `drain` waits for it."""
-        return await asyncio.shield(self.later(work))
-
-    def later(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Begins `work` without waiting for it; `drain` does."""
         task = asyncio.get_running_loop().create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._finished)
-        return task
+        return await asyncio.shield(task)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._closing.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("an account could not be closed", exc_info=task.exception())
 
-    async def drain(self) -> None:
-        """Waits until every call that ended is settled or released."""
-        while self._closing:
-            await asyncio.wait(self._closing)
+    async def book_later(self, settlement: Settlement) -> None:
+        """Ends a reservation whose booking failed: tries once now, and again with each `book_rest`. Never raises."""
+        self._unbooked[settlement.request_id] = settlement
+        with suppress(Exception):  # logged or of the tree; either way it is kept
+            await self._book_rest(settlement)
+
+    async def book_rest(self) -> None:
+        """Books what could not be booked before. Raises what the database raises while it cannot be written."""
+        for settlement in list(self._unbooked.values()):
+            await self._book_rest(settlement)
+
+    async def _book_rest(self, settlement: Settlement) -> None:
+        request_id = settlement.request_id
+        try:
+            if settlement.status == "cancelled":
+                await self.ledger.settle(settlement)
+            else:
+                await self.ledger.release(request_id, settlement)
+        except ReservationLost:
+            log.warning("a request had been settled or released before", extra={"request_id": request_id})
+        except Unavailable:
+            raise
+        except Exception as error:  # what it says cannot be booked; then at least nothing stays held
+            log.error("the account of a request was lost", exc_info=error, extra={"request_id": request_id})
+            self._unbooked[request_id] = msgspec.structs.replace(
+                settlement, status="failed", quantities={}, compute_cost_nanos=0, upstream_cost_nanos=0, metadata=None
+            )
+            await self.ledger.release(request_id)
+        self._unbooked.pop(request_id, None)
+
+    def entered(self) -> None:
+        """A call begins; `left` ends it. `drain` waits for both."""
+        self._calls += 1
+        self._quiet.clear()
+
+    def left(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._quiet.set()
+
+    async def drain(self, limit_s: float = 30) -> None:
+        """Waits until every call has ended and is settled or released, but no longer than `limit_s`."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._quiet.wait()
+                while self._closing:
+                    await asyncio.wait(self._closing)
+        except TimeoutError:
+            log.error("requests did not end in time; the next start releases what they hold")

@@ -5,9 +5,8 @@ and /readyz tells. Stop: streams are settled first, then the workers end, then t
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -27,8 +26,6 @@ from dayspring.web.middleware import RequestFrame
 
 __all__ = ["create_app"]
 
-log = logging.getLogger(__name__)
-
 _DESCRIPTION = "An open, self-hosted generative-AI platform. Every path that OpenAI has, has OpenAI's shape."
 
 
@@ -41,20 +38,19 @@ def create_app(house: House) -> FastAPI:
     readiness = Readiness()
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        with lock_home(settings.home):
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            # Undone from the last to the first, each whatever becomes of the others.
+            stack.enter_context(lock_home(settings.home))
+            stack.push_async_callback(asyncio.to_thread, house.close)
+            stack.push_async_callback(house.hub.close)
             background = Background(house, compute, dispatch, readiness)
+            stack.push_async_callback(house.ledger.stop)
+            stack.push_async_callback(compute.close)
+            stack.push_async_callback(background.stop)
+            stack.push_async_callback(dispatch.drain)
             await background.start()
-            try:
-                yield
-            finally:
-                app.state.stopping = True
-                await dispatch.drain()
-                await background.stop()
-                await compute.close()
-                await house.ledger.stop()
-                await house.hub.close()
-                await asyncio.to_thread(house.close)
+            yield
 
     app = FastAPI(
         title="Dayspring",

@@ -1,7 +1,6 @@
 """What runs beside the requests: recovery, the server's heartbeat, idle time into the ledger, the default models."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,6 +20,8 @@ RECOVER_S = 60.0
 COLLECT_S = 6 * 3600.0
 IDLE_S = 60.0
 """How often idle time is booked; what a sudden death can leave unbooked."""
+BOOK_S = 5.0
+"""How often that is tried which the database could not take when a request ended."""
 
 _PACK = "default models"
 
@@ -46,6 +47,7 @@ class Background:
             self._run(self._fetch_default_pack())
         self._run(self._every(HEARTBEAT_S, self._house.ledger.heartbeat))
         self._run(self._every(IDLE_S, self._dispatch.book_idle))
+        self._run(self._every(BOOK_S, self._dispatch.book_rest))
         self._run(self._every(COLLECT_S, self._house.hub.collect))
         if self._house.db.dialect == "postgresql":  # other servers may die while this one lives
             self._run(self._every(RECOVER_S, self._house.ledger.recover))
@@ -53,9 +55,8 @@ class Background:
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # each has logged its own
+        await self._dispatch.book_rest()
         await self._dispatch.book_idle()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -68,6 +69,8 @@ class Background:
                 await work()
             except DayspringError as error:
                 log.warning("a background step failed and is tried again", extra={"reason": error.message})
+            except Exception as error:  # a server without its heartbeat is taken for dead, so it goes on
+                log.error("a background step failed and is tried again", exc_info=error)
 
     async def _fetch_default_pack(self) -> None:
         try:
@@ -77,5 +80,8 @@ class Background:
         except DayspringError as error:
             log.warning("the default models could not be added", extra={"reason": error.message})
             self._readiness.end(_PACK, f"The default models could not be added: {error.message}")
+        except Exception as error:  # the server is ready for what is here, whatever went wrong
+            log.error("the default models could not be added", exc_info=error)
+            self._readiness.end(_PACK, "The default models could not be added; the log says why.")
         else:
             self._readiness.end(_PACK)

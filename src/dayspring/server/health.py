@@ -4,9 +4,11 @@
 """
 
 import ipaddress
+from typing import Literal
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from dayspring.core.errors import PermissionDenied
 from dayspring.core.settings import Settings
@@ -24,7 +26,15 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+class Ready(BaseModel):
+    """What is still under way, by step, and what an operator should know."""
+
+    status: Literal["starting", "ready"]
+    waiting: dict[str, str]
+    notes: list[str]
+
+
+@router.get("/readyz", responses={200: {"model": Ready}, 503: {"model": Ready}})
 def readyz(request: Request) -> JSONResponse:
     """Says whether requests can be served: 200, or 503 with what is still under way."""
     readiness: Readiness = request.app.state.readiness
@@ -33,7 +43,7 @@ def readyz(request: Request) -> JSONResponse:
     return JSONResponse(body, 503 if waiting else 200, {"Retry-After": "2"} if waiting else None)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request) -> Response:
     """Prometheus's text format."""
     settings: Settings = request.app.state.settings
@@ -47,6 +57,8 @@ def metrics(request: Request) -> Response:
 
 
 def _from_loopback(request: Request) -> bool:
+    if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
+        return False  # from this machine's proxy, for somebody else
     host = request.client.host if request.client is not None else ""
     try:
         return ipaddress.ip_address(host).is_loopback

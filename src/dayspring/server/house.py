@@ -4,17 +4,20 @@ What holds: the data folder is private to its owner; a newer database than this 
 one server at a time uses a data folder.
 """
 
+import contextlib
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from dayspring.accounts.keys import new_token
+from dayspring.accounts.organizations import currency_of
 from dayspring.accounts.service import Accounts, NewKey
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.contracts.clock import Clock, SystemClock
-from dayspring.core.errors import Conflict, Unavailable
+from dayspring.core.errors import Conflict, Unauthenticated, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.service import Hub
 from dayspring.ledger.prices import PriceBook
@@ -24,6 +27,9 @@ from dayspring.store.database import Database
 from dayspring.store.migrate import upgrade
 
 __all__ = ["House", "lock_home"]
+
+_WAITING = ".admin.key."
+"""How a file begins whose key may or may not be the administrator's."""
 
 
 class House:
@@ -52,23 +58,34 @@ class House:
         """Makes the administrator's key at the first start, and puts it into `admin.key`; None later.
 
         The secret is on disk before the installation is claimed, so a crash between the two loses nothing: whoever
-        claims wins, and only a winner's file takes its name.
+        claims wins, and only a winner's file takes its name, at this start or the next.
         """
-        token = new_token()
+        made = None
+        if await self.db.read(currency_of) != self.settings.currency:
+            token, waiting = new_token(), self.settings.home / f"{_WAITING}{secrets.token_hex(8)}"
+            _write_secret(waiting, token)
+            try:
+                made = await self.accounts.bootstrap(self.settings.currency, token)
+            except Conflict:
+                waiting.unlink(missing_ok=True)  # another currency: nothing was made
+                raise
+        await self._take_key()
+        return made
+
+    async def _take_key(self) -> None:
+        """Gives the winner's file its name, this start's or one that died between the two steps; the others go.
+
+        The installation is claimed by now, so a token that is not known will never be.
+        """
         path = self.settings.home / "admin.key"
-        waiting = path.with_name(f".admin.key.{os.getpid()}")
-        descriptor = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(token + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            made = await self.accounts.bootstrap(self.settings.currency, token)
-            if made is not None:
-                waiting.replace(path)
-            return made
-        finally:
-            waiting.unlink(missing_ok=True)
+        for waiting in self.settings.home.glob(f"{_WAITING}*"):
+            with contextlib.suppress(FileNotFoundError):  # another start took it
+                try:
+                    await self.accounts.authenticate(waiting.read_text(encoding="utf-8", errors="replace").strip())
+                except Unauthenticated:
+                    waiting.unlink()
+                else:
+                    waiting.replace(path)
 
     def close(self) -> None:
         self.db.close()
@@ -80,6 +97,14 @@ class House:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def prepare_home(home: Path) -> None:

@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line for machines, one short line for people; every line with its request's id.
 
-What holds: a line never contains a key. Anything shaped like one of ours or like a bearer token is masked on the way
-out, wherever it came from. Bodies are not logged.
+What holds: a line never contains a key. What is shaped like one of ours, a bearer token or the password of an address is
+masked on the way out, wherever it came from. Bodies are not logged.
 """
 
 import logging
@@ -17,8 +17,14 @@ from dayspring.web.context import request_id
 
 __all__ = ["configure"]
 
+# A key begins where no word goes on; in JSON, a line's end before it is written as a backslash and a letter.
+_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))"
 _SECRET = re.compile(
-    r"\b(ds-[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{16,}|(?i:(bearer\s+\S{2}))\S+|\b(sk-\S{2})\S{8,}|\b(hf_\w{2})\w{8,}"
+    rf"{_BEGIN}(ds-[A-Za-z0-9_-]{{4}})[A-Za-z0-9_-]{{16,}}"
+    r"|(?i:(bearer\s+[^\s\"]{2}))[^\s\"]+"
+    rf"|{_BEGIN}(sk-[^\s\"]{{2}})[^\s\"]{{8,}}"
+    rf"|{_BEGIN}(hf_\w{{2}})\w{{8,}}"
+    r"|(://[^\s/:@\"]*:)[^\s/@\"]+(?=@)"  # the password in an address
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 

@@ -12,6 +12,8 @@ from dayspring.dispatch.values import Receipt
 __all__ = ["Metrics"]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+"""Those that become a label: a client may send any word."""
 
 
 class Metrics:
@@ -48,10 +50,10 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request."""
-        key = (method, route, status)
+        key = (method if method in _METHODS else "other", route, status)
         found = self._routes.get(key)
         if found is None:
-            found = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
+            found = self._requests.labels(key[0], route, str(status)), self._seconds.labels(route)
             self._routes[key] = found
         found[0].inc()
         found[1].observe(seconds)

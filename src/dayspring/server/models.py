@@ -5,9 +5,9 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from dayspring.accounts.principals import Principal
+from dayspring.accounts.principals import Principal, Scope
 from dayspring.contracts.models import Model
-from dayspring.core.errors import NotFound
+from dayspring.core.errors import NotFound, PermissionDenied
 from dayspring.hub.service import Hub
 from dayspring.web.auth import Caller
 
@@ -39,6 +39,7 @@ class ModelList(BaseModel):
 @router.get("/models")
 async def list_models(request: Request, caller: Caller) -> ModelList:
     """List the models this key may call."""
+    _check_scope(caller)
     hub: Hub = request.app.state.hub
     return ModelList(data=[model_object(each) for each in await hub.list() if caller.may_use(each.id)])
 
@@ -51,10 +52,16 @@ async def get_model(model: str, request: Request, caller: Caller) -> ModelObject
 
 async def visible_model(request: Request, caller: Principal, model_id: str) -> Model:
     """The model, or NotFound, which is also the answer for one this key may not use."""
+    _check_scope(caller)
     hub: Hub = request.app.state.hub
     if not caller.may_use(model_id):
         raise NotFound("model", model_id, "GET /v1/models lists those this key may use.", param="model")
     return await hub.get(model_id)
+
+
+def _check_scope(caller: Principal) -> None:
+    if not caller.may(Scope.INFERENCE):
+        raise PermissionDenied("This key may not call models", "Use a key with the scope 'inference'.")
 
 
 def model_object(model: Model) -> ModelObject:

@@ -5,6 +5,7 @@ cancelled, which settles it for what was produced. The bind happens before anyth
 plain sentence.
 """
 
+import asyncio
 import gc
 import ipaddress
 import logging
@@ -75,7 +76,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         loop="none",
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
@@ -90,8 +91,16 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    server = _Server(config)
-    if sys.platform == "win32":  # pragma: no cover
-        server.run(sockets=[listener])
-        return
-    uvloop.run(server.serve(sockets=[listener]))
+    uvloop.run(_live(app, _Server(config), listener))
+
+
+async def _live(app: FastAPI, server: _Server, listener: socket.socket) -> None:
+    """The app's life around the server's, so that what stops a start is raised here, and the database closes last."""
+    with server.capture_signals():
+        async with app.router.lifespan_context(app):
+            await server.serve(sockets=[listener])
+            answering = set(server.server_state.tasks)  # cancelled for want of time, or left by a second signal
+            for task in answering:
+                task.cancel()
+            if answering:
+                await asyncio.wait(answering)

@@ -243,4 +243,4 @@ def need(model: Model, ability: Ability) -> None:
 
 def _cosine(a: bytes, b: bytes) -> float:
     x, y = struct.unpack(f"<{len(a) // 4}f", a), struct.unpack(f"<{len(b) // 4}f", b)
-    return math.sumprod(x, y) if hasattr(math, "sumprod") else sum(p * q for p, q in zip(x, y, strict=True))
+    return float(sum(p * q for p, q in zip(x, y, strict=True)))

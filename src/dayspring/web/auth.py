@@ -3,15 +3,12 @@
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 
 from dayspring.accounts.principals import Principal
 from dayspring.accounts.service import Accounts
 from dayspring.core.errors import PermissionDenied, Unauthenticated
 
-__all__ = ["Admin", "Caller", "bearer"]
-
-_scheme = HTTPBearer(auto_error=False, description="A key made by `dayspring keys create`.")
+__all__ = ["Admin", "Caller", "authenticated", "bearer"]
 
 
 def bearer(request: Request) -> str:
@@ -23,17 +20,17 @@ def bearer(request: Request) -> str:
     return token.strip()
 
 
-async def _caller(request: Request) -> Principal:
+async def authenticated(request: Request) -> Principal:
     accounts: Accounts = request.app.state.accounts
     return await accounts.authenticate(bearer(request))
 
 
 async def _admin(request: Request) -> Principal:
-    principal = await _caller(request)
+    principal = await authenticated(request)
     if not principal.is_admin:
         raise PermissionDenied("This route is for administrators", "Use a key made with --admin.")
     return principal
 
 
-Caller = Annotated[Principal, Depends(_caller)]
+Caller = Annotated[Principal, Depends(authenticated)]
 Admin = Annotated[Principal, Depends(_admin)]

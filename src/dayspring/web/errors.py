@@ -16,12 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dayspring.core.errors import DayspringError, Defect, Malformed
+from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, Malformed
 from dayspring.web.context import request_id
 
 __all__ = ["error_body", "error_headers", "error_response", "install", "malformed", "shaped"]
 
 log = logging.getLogger(__name__)
+
+_LONGEST_PATH = 200
+"""Characters of a field's path that are repeated: a name in it may be the client's own, and of any length."""
 
 _HTTP: dict[int, tuple[str, str, str]] = {
     404: ("not_found", "invalid_request_error", "There is no such route. The routes are listed at /docs."),
@@ -35,7 +38,9 @@ def error_body(error: DayspringError) -> dict[str, Any]:
 
 
 def error_headers(error: DayspringError) -> dict[str, str]:
-    """Retry-After where waiting helps, in whole seconds."""
+    """Retry-After where waiting helps, in whole seconds; for a budget that is spent, OpenAI's word not to try again."""
+    if isinstance(error, InsufficientQuota):
+        return {"x-should-retry": "false"}
     if error.retry_after_s is None:
         return {}
     return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
@@ -51,8 +56,11 @@ def error_response(error: DayspringError) -> Response:
 def malformed(error: ValidationError | RequestValidationError) -> Malformed:
     """The first fault pydantic found, with its path; an input value is never echoed."""
     fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))
-    return Malformed(f"{fault['msg']}. Correct it and send it again.", location=path or None)
+    path = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))[:_LONGEST_PATH]
+    reason = fault["msg"]
+    if fault["type"] == "union_tag_invalid":  # the one sentence of pydantic's that repeats what was sent
+        reason = f"its {fault['ctx']['discriminator']} should be one of {fault['ctx']['expected_tags']}"
+    return Malformed(f"{reason}. Correct it and send it again.", location=path or None)
 
 
 def shaped(error: BaseException) -> DayspringError:

@@ -16,12 +16,16 @@ from dayspring.core.errors import TooLarge
 from dayspring.core.ids import new_id
 from dayspring.web.context import set_request_id
 from dayspring.web.errors import error_response, shaped
+from dayspring.web.sse import ClientGone
 
 __all__ = ["Observe", "RequestFrame"]
 
 log = logging.getLogger("dayspring.access")
 
 _CLIENT_ID = re.compile(rb"[\w.-]{1,128}")
+
+_LEFT = 499
+"""What the log and the metrics call a request whose client left before its answer began."""
 
 Observe = Callable[[str, str, int, float], None]
 """(method, route template, status, seconds), called once a request."""
@@ -70,6 +74,8 @@ class RequestFrame:
                 if name == b"content-length" and (not value.isdigit() or int(value) > limit):
                     raise TooLarge(what="The request body", limit_bytes=limit, setting="DAYSPRING_MAX_BODY_BYTES")
             await self.app(scope, limited, marked)
+        except ClientGone:
+            pass  # nobody is left to be answered
         except Exception as error:
             if status:
                 log.error("failed after the response began", exc_info=error)
@@ -80,6 +86,7 @@ class RequestFrame:
             seconds = time.perf_counter() - started
             route = scope.get("route")
             template = getattr(route, "path", "unmatched")
+            status = status or _LEFT
             self.observe(scope["method"], template, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 log.info(

@@ -1,7 +1,12 @@
-"""The OpenAPI document: FastAPI's, completed with the bodies that `web.body` reads and the one error shape."""
+"""The OpenAPI document: FastAPI's, completed with what routes read and write by themselves and the one error shape.
+
+A route that parses its own body names its schema with `web.body.documented`; one that writes its own answer names it
+with `results`, a pydantic model or a msgspec struct. Both are collected here when the document is made.
+"""
 
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
@@ -9,6 +14,10 @@ from pydantic import BaseModel
 from dayspring.web.body import bodies
 
 __all__ = ["ErrorBody", "install", "results"]
+
+_REF = "#/components/schemas/"
+_answers: dict[str, Any] = {}
+"""What `results` has named: the schema's name and its type."""
 
 
 class ErrorDetail(BaseModel):
@@ -24,12 +33,18 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-def results(kind: type[BaseModel], *, stream: str | None = None) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers with `kind`, and as a stream of `stream`'s chunks when asked."""
-    ok: dict[str, Any] = {"model": kind, "description": "The answer."}
+def results(kind: Any, *, stream: Any = None, csv: bool = False) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that writes a `kind` itself: a pydantic model, or a msgspec struct, perhaps a generic one.
+
+    `stream`: what each event of the answer is, where it can be asked for as server-sent events. `csv`: it can be had as
+    a table.
+    """
+    content: dict[str, Any] = {"application/json": {"schema": _reference(kind)}}
     if stream is not None:
-        ok["content"] = {"text/event-stream": {"schema": {"type": "string", "description": stream}}}
-    return {200: ok}
+        content["text/event-stream"] = {"schema": _reference(stream)}
+    if csv:
+        content["text/csv"] = {"schema": {"type": "string"}}
+    return {200: {"description": "The answer.", "content": content}}
 
 
 def install(app: FastAPI) -> None:
@@ -45,25 +60,48 @@ def install(app: FastAPI) -> None:
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
 
 
+def _reference(kind: Any) -> dict[str, str]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        name = kind.__name__
+    else:
+        (made,), _ = msgspec.json.schema_components((kind,), ref_template="{name}")
+        name = made["$ref"]
+    if _answers.setdefault(name, kind) != kind:
+        raise ValueError(f"two answers are named {name!r}")
+    return {"$ref": _REF + name}
+
+
 def _complete(schema: dict[str, Any]) -> dict[str, Any]:
-    components = schema.setdefault("components", {}).setdefault("schemas", {})
-    _add(components, ErrorBody)
+    parts = schema.setdefault("components", {})
+    parts["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "A key made by `dayspring keys create`."}
+    }
+    components = parts.setdefault("schemas", {})
+    for kind in (ErrorBody, *_answers.values()):
+        _add(components, kind)
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
-    for path in schema["paths"].values():
+    answer = {"application/json": {"schema": _reference(ErrorBody)}}
+    for place, path in schema["paths"].items():
         for operation in path.values():
             body = operation.pop("x-dayspring-body", None)
             if body is not None:
                 _add(components, bodies[body])
+            if place.startswith("/v1/"):
+                operation["security"] = [{"key": []}]
             responses = operation["responses"]
             responses.pop("422", None)
-            answer = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
             responses["4XX"] = {"description": "What is wrong and what to do.", "content": answer}
             responses["5XX"] = {"description": "A fault on this side; the id is in the message.", "content": answer}
     return schema
 
 
-def _add(components: dict[str, Any], kind: type[BaseModel]) -> None:
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    components.update(schema.pop("$defs", {}))
-    components[kind.__name__] = schema
+def _add(components: dict[str, Any], kind: Any) -> None:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        made = kind.model_json_schema(ref_template=_REF + "{model}")
+        found = made.pop("$defs", {}) | {kind.__name__: made}
+    else:
+        _, found = msgspec.json.schema_components((kind,), ref_template=_REF + "{name}")
+    for name, part in found.items():
+        if components.setdefault(name, part) != part:
+            raise ValueError(f"two schemas are named {name!r}")

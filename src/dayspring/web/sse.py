@@ -2,12 +2,14 @@
 
 Framing as the HTML standard has it (html.spec.whatwg.org, section 9.2): `data: ` one line, a blank line, and OpenAI's
 closing `data: [DONE]`. A comment line every so often keeps proxies from closing a quiet stream.
-What holds: when the client leaves, the producer is closed before the response ends, so what it was doing stops.
+What holds: when the client leaves, or takes nothing for a minute, the producer is closed before the response ends, so
+what it was doing stops.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import orjson
@@ -19,11 +21,15 @@ from dayspring.web.errors import error_body, shaped
 
 __all__ = ["ClientGone", "EventStream", "unless_client_leaves"]
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _DONE = b"data: [DONE]\n\n"
 _QUIET = b": still working\n\n"
-_QUIET_S = 15.0
+QUIET_S = 15.0
+STALLS = 4
+"""How many times QUIET_S one piece may wait for the client to take it."""
 
 
 class ClientGone(Exception):  # noqa: N818 - not an error: nobody is left to be told
@@ -33,6 +39,21 @@ class ClientGone(Exception):  # noqa: N818 - not an error: nobody is left to be 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _stop(work: "asyncio.Task[Any]") -> None:
+    """Cancels what is not done, and waits until it is, even if the waiting task is cancelled meanwhile."""
+    cancelled = False
+    while not work.done():
+        work.cancel()
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError:
+            cancelled = True
+        if work.done() and not work.cancelled() and (fault := work.exception()) is not None:
+            log.error("the work of a request failed while it was stopped", exc_info=fault)
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -46,10 +67,7 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
         return task.result()
     finally:
         watch.cancel()
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await _stop(task)
 
 
 class EventStream(Response):
@@ -62,61 +80,66 @@ class EventStream(Response):
     def __init__(self, producer: AsyncGenerator[Any, None]) -> None:
         super().__init__(media_type="text/event-stream")
         self.producer = producer
-        self.quiet = True
-        """Whether nothing was sent since the last look of the heartbeat."""
+        self._begun = False
+        self._sending = False
+        self._sent = 0
+        """Pieces that the client's side took."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.producer):
             work = asyncio.ensure_future(self._send(send))
             watch = asyncio.ensure_future(_disconnected(receive))
+            heartbeat = asyncio.ensure_future(self._until_stalled(send))
             try:
-                await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    work.result()
+                await asyncio.wait((work, watch, heartbeat), return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    raise ClientGone
+                work.result()
             finally:
                 watch.cancel()
-                if not work.done():
-                    work.cancel()
-                with suppress(asyncio.CancelledError):
-                    await work
+                heartbeat.cancel()
+                await _stop(work)
 
     async def _send(self, send: Send) -> None:
         first = await anext(self.producer, None)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"text/event-stream; charset=utf-8"),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
-                ],
-            }
-        )
-        heartbeat = asyncio.ensure_future(self._keep_alive(send))
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._begun = True
         ending = _DONE
         try:
             if first is not None:
-                await self._event(send, first)
+                await self._piece(send, _event(first))
             async for payload in self.producer:
-                await self._event(send, payload)
-        except asyncio.CancelledError:
-            raise
+                await self._piece(send, _event(payload))
         except Exception as error:  # noqa: BLE001 - shaped() logs what is not of the tree
-            ending = b"data: " + orjson.dumps(error_body(shaped(error))) + b"\n\n"
-        finally:
-            heartbeat.cancel()
-        await send({"type": "http.response.body", "body": ending, "more_body": False})
+            ending = _event(error_body(shaped(error)))
+        self._begun = False
+        await self._piece(send, ending, more=False)
 
-    async def _event(self, send: Send, payload: Any) -> None:
-        self.quiet = False
-        await send(
-            {"type": "http.response.body", "body": b"data: " + orjson.dumps(payload) + b"\n\n", "more_body": True}
-        )
+    async def _piece(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        self._sending = True
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+        self._sending = False
+        self._sent += 1
 
-    async def _keep_alive(self, send: Send) -> None:
-        while True:
-            self.quiet = True
-            await asyncio.sleep(_QUIET_S)
-            if self.quiet:
-                await send({"type": "http.response.body", "body": _QUIET, "more_body": True})
+    async def _until_stalled(self, send: Send) -> None:
+        """Keeps a quiet stream awake. Returns when the client has taken nothing for too long."""
+        before, stalls = -1, 0
+        while stalls < STALLS:
+            await asyncio.sleep(QUIET_S)
+            stalls = stalls + 1 if self._sending and self._sent == before else 0
+            if self._begun and not self._sending and self._sent == before:
+                try:
+                    async with asyncio.timeout(QUIET_S * STALLS):
+                        await send({"type": "http.response.body", "body": _QUIET, "more_body": True})
+                except TimeoutError:
+                    return
+            before = self._sent
+
+
+def _event(payload: Any) -> bytes:
+    return b"data: " + orjson.dumps(payload) + b"\n\n"
