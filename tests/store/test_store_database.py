@@ -1,13 +1,16 @@
 """Group commit: what is refused alone, what fails alone, what survives whom."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
 from dayspring.core.errors import Conflict, Unavailable
+from dayspring.store import writer
 from dayspring.store.database import Database
 
 _TABLE = "CREATE TABLE things (n INTEGER PRIMARY KEY)"
@@ -209,3 +212,46 @@ def test_the_writer_opens_its_connection_again(database: Database) -> None:
     with pytest.raises(Exception, match=r"(?i)terminat|closed|lost|Unavailable"):
         database.write_sync(end)
     assert database.write_sync(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+
+
+def _sql(statement: str) -> Callable[[Connection], None]:
+    def run(connection: Connection) -> None:
+        connection.execute(text(statement))
+
+    return run
+
+
+async def test_a_write_beside_another_process_waits_in_the_thread_and_not_in_the_loop(tmp_path: Path) -> None:
+    db = Database.open(f"sqlite:///{tmp_path / 'shared.db'}")
+    other = sqlite3.connect(tmp_path / "shared.db", isolation_level=None)
+    try:
+        await db.write(_sql(_TABLE))
+        other.execute("BEGIN IMMEDIATE")
+        write = asyncio.ensure_future(db.write(_insert(1)))
+        for _ in range(50):
+            await asyncio.sleep(0)  # the loop goes on turning while the other process holds the lock
+        assert not write.done()
+        other.execute("COMMIT")
+        assert await write == 1
+        assert await db.read(_things) == [1]
+    finally:
+        other.close()
+        db.close()
+
+
+async def test_the_log_is_moved_into_the_file_under_steady_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_CHECKPOINT_JOBS", 50)
+    db = Database.open(f"sqlite:///{tmp_path / 'busy.db'}")
+    fill = _sql("INSERT INTO t VALUES (hex(randomblob(2000)))")
+    try:
+        await db.write(_sql("CREATE TABLE t (text TEXT)"))
+        for _ in range(40):
+            await asyncio.gather(*(db.write(fill) for _ in range(10)))
+        for _ in range(2):  # what was asked of the thread before is done when the second is
+            await asyncio.wrap_future(db.post(fill))
+        size = (tmp_path / "busy.db").stat().st_size
+    finally:
+        db.close()
+    assert size > 400_000, "nothing was moved out of the log before the end"

@@ -19,12 +19,13 @@ from dayspring.chat.wire import (
 from dayspring.dispatch.values import Receipt
 from dayspring.web.auth import Caller
 from dayspring.web.body import documented, read_body
+from dayspring.web.direct import DirectRoute
 from dayspring.web.openapi import results
 from dayspring.web.sse import EventStream, unless_client_leaves
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["Chat"])
+router = APIRouter(prefix="/v1", tags=["Chat"], route_class=DirectRoute)
 
 
 @router.post(

@@ -2,11 +2,13 @@
 
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from dayspring import __version__
 from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, settings_for
@@ -49,9 +51,18 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     state = "ok" if free > _LITTLE_DISK_BYTES else "bad"
     more = "" if state == "ok" else "; make room: models and the database need it"
     yield Finding(state, "disk", f"{free >> 20} MiB free at {settings.home}{more}")
-    with socket.socket() as probe:
-        used = probe.connect_ex((settings.host, settings.port)) == 0
-    yield Finding("ok", "port", f"{settings.port} is {'in use (a server runs?)' if used else 'free'}")
+    if settings.home.exists() and stat.S_IMODE(settings.home.stat().st_mode) & 0o077:
+        yield Finding("note", "data folder", f"others may look into {settings.home}; chmod 700 closes it")
+    used = "in use (a server runs?)" if _answers(settings.host, settings.port) else "free"
+    yield Finding("ok", "port", f"{settings.port} is {used}")
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _engines() -> Iterator[Finding]:
@@ -74,9 +85,13 @@ def _house(settings: Settings) -> Iterator[Finding]:
         if not differences:
             found.append(Finding("ok", "ledger", "every sum agrees with its entries"))
         found += [Finding("ok", f"model {model.id}", f"{model.engine}, {model.licence}") for model in models]
-        return found or [Finding("note", "models", "none; add one with 'dayspring models add'")]
+        if not models:
+            found.append(Finding("note", "models", "none; add one with 'dayspring models add'"))
+        return found
 
     try:
         yield from in_house(settings.home, work)
     except DayspringError as error:
         yield Finding("bad", "database", error.message)
+    except SQLAlchemyError as error:
+        yield Finding("bad", "database", f"it cannot be read ({type(error).__name__}); put back a copy of it")

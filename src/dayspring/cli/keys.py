@@ -20,6 +20,7 @@ __all__ = ["app"]
 app = typer.Typer(help="API keys and their budgets.", no_args_is_help=True)
 
 _SPANS = {"h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST_S = 100 * 366 * 86_400
 
 
 @app.command("create")
@@ -41,7 +42,7 @@ def create(
         scopes=Scope.ALL if admin else frozenset({Scope.INFERENCE, Scope.USAGE}),
         allowed_models=frozenset(model) if model else None,
         sees_cost=show_cost or admin,
-        expires_at_ns=None if expires is None else time.time_ns() + _span_s(expires) * 10**9,
+        expires_at_ns=None if expires is None else time.time_ns() + _span_ns(expires),
         budget_nanos=None if budget is None else parse_amount(budget),
     )
     made = in_house(home, lambda house: house.accounts.create_key(request))
@@ -102,11 +103,13 @@ def budget(
     print(f"{key_id}: {left}, {format_amount(now.spent_nanos)} spent.")
 
 
-def _span_s(text: str) -> int:
+def _span_ns(text: str) -> int:
     match = re.fullmatch(r"([1-9]\d{0,4})([hdw])", text)
-    if match is None:
-        raise InvalidRequest(f"{text!r} is no length of time. Write hours, days or weeks, such as 12h, 30d or 8w.")
-    return int(match[1]) * _SPANS[match[2]]
+    if match is None or int(match[1]) * _SPANS[match[2]] > _LONGEST_S:
+        raise InvalidRequest(
+            f"{text!r} is no length of time. Write hours, days or weeks, such as 12h, 30d or 8w; at most 100 years."
+        )
+    return int(match[1]) * _SPANS[match[2]] * 10**9
 
 
 def _state(key: Key) -> str:

@@ -14,7 +14,7 @@ from dayspring.core.errors import DayspringError
 
 __all__ = ["build", "main"]
 
-_COMMANDS = {"serve": "serve", "usage": "usage", "doctor": "doctor", "version": "version"}
+_COMMANDS = {"serve": "serve", "usage": "usage", "doctor": "doctor", "bench": "bench", "version": "version"}
 _NOUNS = ("models", "keys", "prices")
 
 
@@ -51,6 +51,6 @@ def main() -> None:
         sys.exit(1)
     except ValidationError as error:
         for fault in error.errors():
-            name = "DAYSPRING_" + "_".join(str(part) for part in fault["loc"]).upper()
+            name = f"DAYSPRING_{fault['loc'][0]}".upper()
             print(f"dayspring: {name}: {fault['msg']}. See docs/reference/settings.md.", file=sys.stderr)
         sys.exit(1)

@@ -71,7 +71,7 @@ def add(
             return None
         if not as_json:
             _show_plan(plan)
-        if plan_only or not (yes or not sys.stdin.isatty() or typer.confirm("Add it?", default=True)):
+        if plan_only or not (yes or not sys.stdin.isatty() or typer.confirm("Add it?", default=True, err=True)):
             return None
         with ProgressPrinter() as progress:
             return await house.hub.add(plan, accept_licence, progress.show)

@@ -18,18 +18,18 @@ __all__ = ["serve"]
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to bind [default: 127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to bind [default: 8420]; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind, by default 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind, by default 8420; 0 takes a free one.")] = None,
     home: Home = None,
 ) -> None:
     """Start the server: the API, and the workers behind it as they are needed."""
     settings = settings_for(home, host=host, port=port)
     configure(settings)
     listener = bind(settings)
-    house = House.open(settings)
-    app = create_app(house)
-    _announce(settings.home, settings.host, listener.getsockname()[1])
-    run_server(app, settings, listener)
+    with House.open(settings) as house:
+        app = create_app(house)
+        _announce(settings.home, settings.host, listener.getsockname()[1])
+        run_server(app, settings, listener)
 
 
 def _announce(home: Path, host: str, port: int) -> None:
@@ -43,4 +43,3 @@ def _announce(home: Path, host: str, port: int) -> None:
     if not is_loopback(host):
         lines.append("  Note   other machines can reach this address. Keys travel in clear text without TLS before it.")
     print("\n".join(lines), file=sys.stderr, flush=True)
-

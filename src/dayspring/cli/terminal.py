@@ -19,7 +19,9 @@ __all__ = ["AsJson", "Home", "in_house", "print_json", "print_table", "settings_
 T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Home = Annotated[Path | None, typer.Option("--home", help="The data folder [default: DAYSPRING_HOME or ~/.dayspring].")]
+Home = Annotated[
+    Path | None, typer.Option("--home", help="The data folder, by default DAYSPRING_HOME or ~/.dayspring.")
+]
 
 
 def settings_for(home: Path | None, **overrides: Any) -> Settings:

@@ -1,6 +1,6 @@
 """Structured logs: one JSON object a line for machines, one short line for people; every line with its request's id.
 
-What holds: a line never contains a key. What is shaped like one of ours, a bearer token or the password of an address is
+What holds: a line never contains a key. What is shaped like one of ours, a bearer token or an address's password is
 masked on the way out, wherever it came from. Bodies are not logged.
 """
 

@@ -26,22 +26,28 @@ _READERS = 4
 class Database:
     """One open database. Make it with `open`; close it when the last caller is done."""
 
-    def __init__(self, url: str, writing: Engine, reading: Engine) -> None:
+    def __init__(self, url: str, writing: Engine, reading: Engine, *, here: bool = False) -> None:
         self.url = url
         """May hold a password: never log it."""
         self.dialect: Literal["sqlite", "postgresql"] = "sqlite" if writing.dialect.name == "sqlite" else "postgresql"
         self._writing = writing
         self._reading = reading
-        self._writer = Writer(writing)
+        self._writer = Writer(writing, here=here)
+        self._here = here
+        self._pending: list[Job] = []
+        self._pending_loop: asyncio.AbstractEventLoop | None = None
+        """Writes of this turn of the event loop, which are written together at its end."""
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
 
     @classmethod
     def open(cls, url: str, synchronous: Synchronous = "NORMAL") -> Self:
         """Opens without migrating. Raises InvalidRequest for a URL of no known kind, Unavailable for no connection."""
-        writing = make_engine(url, synchronous=synchronous)
+        writing = make_engine(url, synchronous=synchronous, size=2)
         reading = make_engine(url, synchronous=synchronous, readonly=True, size=_READERS * 2)
         try:
-            return cls(url, writing, reading)
+            # With FULL each commit waits for the disk, and PostgreSQL's for the network: those are the thread's.
+            here = writing.dialect.name == "sqlite" and synchronous == "NORMAL"
+            return cls(url, writing, reading, here=here)
         except writing.dialect.loaded_dbapi.Error as error:
             raise _unreachable() from error
         except Exception as error:
@@ -52,14 +58,34 @@ class Database:
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """What `fn` returned, once committed.
 
-        `fn` runs in the writer's thread, perhaps twice, in a transaction shared with others: it must be a function of
-        the connection alone, quick, and must not commit. It may raise a DayspringError before it wrote anything, which
-        refuses it alone. When the awaiting task is cancelled the write is done all the same.
+        `fn` runs at the end of this turn of the loop or in the writer's thread, perhaps twice, in a transaction shared
+        with others: it must be a function of the connection alone, quick, and must not commit. It may raise a
+        DayspringError before it wrote anything, which refuses it alone. When the awaiting task is cancelled the write
+        is done all the same.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._writer.put(Job(fn, future, loop))
+        job = Job(fn, future, loop)
+        if not self._here or self._pending_loop not in (None, loop):
+            self._writer.put(job)
+        else:
+            self._pending.append(job)
+            if self._pending_loop is None:
+                self._pending_loop = loop
+                loop.call_soon(self._flush)
         return await future
+
+    def _flush(self) -> None:
+        """Writes what this turn of the loop brought: here when that waits for nothing, else in the thread."""
+        jobs, self._pending, self._pending_loop = self._pending, [], None
+        if self._writer.write_here(jobs):
+            return
+        for job in jobs:
+            try:
+                self._writer.put(job)
+            except Unavailable as closed:
+                if not job.future.done():
+                    job.future.set_exception(closed)
 
     def post(self, fn: Callable[[Connection], T]) -> Future[T]:
         """As `write`, without waiting; after every write queued before."""

@@ -1,4 +1,4 @@
-"""The one thread that writes: group commit.
+"""The one who writes: group commit, in a thread of its own or, where no disk is waited for, in the event loop's.
 
 It takes every callable that is queued, runs them in one transaction, commits once, and then tells all that wait. So the
 cost of a commit is shared by whatever arrived while the last one ran, and nobody waits for a timer.
@@ -23,11 +23,14 @@ from sqlalchemy import Connection, Engine, event
 
 from dayspring.core.errors import DayspringError, Unavailable
 from dayspring.store import failpoints
+from dayspring.store.engines import BUSY_TIMEOUT_S
 from dayspring.store.statements import WRITES
 
 __all__ = ["Job", "Writer"]
 
 _MAX_BATCH: Final = 256
+_CHECKPOINT_JOBS: Final = 2000
+"""Writes between two checkpoints: some 5,000 pages of log."""
 _ATTEMPTS: Final = 5
 """Tries of one callable alone when the database says that another writer was in its way, or the connection broke."""
 
@@ -39,6 +42,10 @@ _log = logging.getLogger(__name__)
 
 class _NoTransaction(Exception):  # noqa: N818 - never leaves this module
     """No transaction could be begun: nothing ran."""
+
+
+class _Checkpoint:
+    """Asks the thread to move the write-ahead log into the file."""
 
 
 class Job:
@@ -62,14 +69,26 @@ class Job:
 class Writer:
     """Owns one connection of `engine` and the thread `store-writer`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, here: bool = False) -> None:
+        """`here`: `write_here` may write in the caller's thread. For SQLite that waits for no disk at a commit."""
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
+        self._here = here
+        self._turn = threading.Lock()
+        """Whoever uses the connection holds it."""
+        self._outstanding = 0
+        """Jobs given to the thread and not delivered."""
+        self._since_checkpoint = 0
         if not self._sqlite:
             event.listen(engine, "after_cursor_execute", _count_write)
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job | _Checkpoint | None] = queue.SimpleQueue()
         self._connection = engine.connect()
         self._driver: Any = self._connection.connection.driver_connection
+        if here:
+            # Moving the log into the file waits for the disk: the thread does that, between and beside the writes.
+            driver: Any = self._driver
+            driver.execute("PRAGMA wal_autocheckpoint = 0")
+            driver.execute("PRAGMA busy_timeout = 0")
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._gate = threading.Lock()
         self._closed = False
@@ -80,7 +99,36 @@ class Writer:
         with self._gate:
             if self._closed:
                 raise Unavailable("The database is closed", "Start the server again.")
+            self._outstanding += 1
             self._queue.put(job)
+
+    def write_here(self, jobs: list[Job]) -> bool:
+        """Writes the batch in the calling thread and sets its futures; False, and nothing is written, where the
+        thread should do it: it is at work, another process writes, or a callable failed and each must run alone."""
+        if not self._here or self._outstanding or self._closed or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._driver.execute("BEGIN IMMEDIATE")
+        except self._engine.dialect.loaded_dbapi.OperationalError:
+            self._turn.release()
+            return False
+        try:
+            self._run_jobs(jobs)
+        except BaseException:  # noqa: BLE001 - the thread runs each again, and tells the guilty one's caller
+            self._roll_back()
+            return False
+        finally:
+            self._turn.release()
+        self._count(len(jobs))
+        _resolve(jobs)
+        return True
+
+    def _count(self, jobs: int) -> None:
+        """Has the log moved into the file now and then."""
+        self._since_checkpoint += jobs
+        if self._here and self._since_checkpoint >= _CHECKPOINT_JOBS:
+            self._since_checkpoint = 0
+            self._queue.put(_Checkpoint())
 
     def close(self) -> None:
         """Commits what is queued, then ends the thread."""
@@ -97,25 +145,44 @@ class Writer:
     def _run(self) -> None:
         closing = False
         while not closing:
-            jobs, closing = self._take()
+            jobs, checkpoint, closing = self._take()
             if jobs:
-                self._write(jobs)
+                with self._turn:
+                    self._write(jobs)
                 _deliver(jobs)
+                self._count(len(jobs))
+                with self._gate:
+                    self._outstanding -= len(jobs)
+            if checkpoint:
+                self._checkpoint()
         self._connection.close()
 
-    def _take(self) -> tuple[list[Job], bool]:
-        """What is queued, and whether the end was among it. Waits for the first."""
-        first = self._queue.get()
-        if first is None:
-            return [], True
-        jobs = [first]
+    def _take(self) -> tuple[list[Job], bool, bool]:
+        """What is queued, whether a checkpoint and whether the end was among it. Waits for the first."""
+        jobs: list[Job] = []
+        checkpoint = False
+        item = self._queue.get()
         with contextlib.suppress(queue.Empty):
-            while len(jobs) < _MAX_BATCH:
-                job = self._queue.get_nowait()
-                if job is None:
-                    return jobs, True
-                jobs.append(job)
-        return jobs, False
+            while item is not None:
+                if isinstance(item, _Checkpoint):
+                    checkpoint = True
+                else:
+                    jobs.append(item)
+                if len(jobs) >= _MAX_BATCH:
+                    return jobs, checkpoint, False
+                item = self._queue.get_nowait()
+            return jobs, checkpoint, True
+        return jobs, checkpoint, False
+
+    def _checkpoint(self) -> None:
+        """Moves the log into the file: most of it beside the writes, the rest between two of them."""
+        try:
+            with self._engine.connect() as beside:
+                beside.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+            with self._turn:
+                self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except Exception:  # noqa: BLE001 - the log only stays long; the next one moves it
+            _log.warning("the write-ahead log could not be moved into the database", exc_info=True)
 
     def _write(self, jobs: list[Job]) -> None:
         try:
@@ -149,6 +216,10 @@ class Writer:
     def _commit(self, jobs: list[Job]) -> None:
         """All jobs in one transaction. Raises what makes it impossible to commit them together."""
         self._begin()
+        self._run_jobs(jobs)
+
+    def _run_jobs(self, jobs: list[Job]) -> None:
+        """Runs and commits the jobs in the transaction that was begun."""
         connection = self._connection
         for job in jobs:
             job.value = job.error = None
@@ -173,10 +244,15 @@ class Writer:
     def _begin(self) -> None:
         if self._sqlite:
             try:
+                if self._here:
+                    self._driver.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
                 self._driver.execute("BEGIN IMMEDIATE")
             except self._engine.dialect.loaded_dbapi.OperationalError as error:
                 _log.exception("SQLite did not give the write lock")
                 raise _NoTransaction from error
+            finally:
+                if self._here:
+                    self._driver.execute("PRAGMA busy_timeout = 0")
         elif self._driver is None or self._driver.closed:
             self._reconnect()
 

@@ -26,7 +26,7 @@ _LOGITS = 4
 """Bytes of one logit."""
 _CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Bytes of one number in the key-value memory, by the option `cache_type`."""
-_BATCH_S = 0.1
+_BATCH_S = 0.15
 _FLOPS_PER_THREAD = 30e9
 """What one thread of a plain server processor gets done in a batch; measured 35e9 on an AMD EPYC (Zen 4) core."""
 _MOST_BATCH = 512
@@ -40,7 +40,7 @@ class Layout(msgspec.Struct, frozen=True):
     """Cells of the key-value memory in all."""
     split: bool
     batch_tokens: int
-    """Most tokens computed between two looks at what was cancelled: about 0.1 s of work on a processor."""
+    """Most tokens computed between two looks at what was cancelled: about 0.15 s of work on a processor."""
     memory_bytes: int
     """Weights, key-value memory and working buffers."""
 
