@@ -22,27 +22,6 @@ __all__ = [
     "Run", "ToWorker", "decode_from_worker", "decode_to_worker", "encode", "failure", "read_frame", "revive",
 ]  # fmt: skip
 
-MAX_FRAME_BYTES ends the connection: a length is never trusted further than that.
-"""
-
-import asyncio
-import struct
-from typing import Final
-
-import msgspec
-
-from dayspring.contracts.devices import Device
-from dayspring.contracts.engine import LoadOptions
-from dayspring.contracts.events import Event
-from dayspring.contracts.models import Model
-from dayspring.contracts.tasks import Task
-from dayspring.core.errors import DayspringError, Malformed, rebuild
-
-__all__ = [
-    "Began", "Cancel", "Close", "Count", "Counted", "Done", "Emit", "Failed", "FromWorker", "Load", "Pace", "Ready", "Run",
-    "ToWorker", "decode_from_worker", "decode_to_worker", "encode", "failure", "read_frame", "revive",
-]  # fmt: skip
-
 MAX_FRAME_BYTES: Final = 256 << 20
 
 
