@@ -32,6 +32,7 @@ def test_each_field_of_sampling_reaches_the_task() -> None:
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": []}, "functions"),
+        ({"verbosity": "low"}, "verbosity"),
         ({"store": True}, "store"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"an_unknown_field": 1}, "an_unknown_field"),

@@ -113,3 +113,43 @@ def test_the_call_read_from_a_stream_is_the_call_that_was_written(
 def test_a_call_cut_by_length_keeps_its_reason() -> None:
     reader = tools.CallReader(tools.forced_tool(body(tools=[WEATHER], tool_choice="required")))
     assert list(reader.read(ChoiceEnd("length"))) == [ChoiceEnd("length")]
+
+
+def test_of_a_call_cut_by_length_nothing_is_held_back() -> None:
+    reader = tools.CallReader(tools.forced_tool(body(tools=[WEATHER, CLOCK], tool_choice="required")))
+    said = '{"name": "weather", "arguments": {"place": "Oslo"}'
+    read = [out for event in [TextDelta(said), ChoiceEnd("length")] for out in reader.read(event)]
+    calls = [event for event in read if isinstance(event, ToolCallDelta)]
+    assert "".join(call.arguments for call in calls) == '{"place": "Oslo"}'
+    assert read[-1] == ChoiceEnd("length")
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "own", "schema": SCHEMA}},
+        {"type": "json_schema", "json_schema": {"name": "own", "schema": SCHEMA, "strict": False}},
+    ],
+)
+def test_an_upstream_gets_a_format_that_need_not_be_strict_as_it_was_sent(wanted: dict[str, object]) -> None:
+    plan = tools.plan(body(response_format=wanted), speaks_openai=True)
+    assert plan.extra["response_format"] == wanted
+    assert plan.schema is None
+
+
+def test_a_strict_schema_is_a_constraint_for_any_engine() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "own", "schema": SCHEMA, "strict": True}}
+    for speaks_openai in (True, False):
+        assert tools.plan(body(response_format=wanted), speaks_openai=speaks_openai).schema == SCHEMA
+
+
+def test_a_forced_call_goes_before_a_format() -> None:
+    plan = tools.plan(
+        body(tools=[WEATHER], tool_choice="required", response_format={"type": "json_object"}), speaks_openai=False
+    )
+    assert plan.schema == WEATHER["function"]["parameters"]

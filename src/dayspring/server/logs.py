@@ -21,7 +21,7 @@ __all__ = ["configure"]
 _BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))"
 _SECRET = re.compile(
     rf"{_BEGIN}(ds-[A-Za-z0-9_-]{{4}})[A-Za-z0-9_-]{{16,}}"
-    r"|(?i:(bearer\s+[^\s\"]{2}))[^\s\"]+"
+    r"|(?i:(bearer(?:\s|\\[bfnrt])+[^\s\"]{2}))[^\s\"]+"
     rf"|{_BEGIN}(sk-[^\s\"]{{2}})[^\s\"]{{8,}}"
     rf"|{_BEGIN}(hf_\w{{2}})\w{{8,}}"
     r"|(://[^\s/:@\"]*:)[^\s/@\"]+(?=@)"  # the password in an address

@@ -83,23 +83,23 @@ class RequestFrame:
             response = error_response(shaped(error))
             await response(scope, limited, marked)
         finally:
-            seconds = time.perf_counter() - started
-            route = scope.get("route")
-            template = getattr(route, "path", "unmatched")
-            status = status or _LEFT
-            self.observe(scope["method"], template, status, seconds)
-            if log.isEnabledFor(logging.INFO):
-                log.info(
-                    "request",
-                    extra={
-                        "request_id": identifier,
-                        "method": scope["method"],
-                        "route": template,
-                        "status": status,
-                        "ms": round(seconds * 1000, 2),
-                        "client": _client_id(scope),
-                    },
-                )
+            self._observed(scope, identifier, status or _LEFT, time.perf_counter() - started)
+
+    def _observed(self, scope: Scope, identifier: str, status: int, seconds: float) -> None:
+        template = getattr(scope.get("route"), "path", "unmatched")
+        self.observe(scope["method"], template, status, seconds)
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "request",
+                extra={
+                    "request_id": identifier,
+                    "method": scope["method"],
+                    "route": template,
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
+                    "client": _client_id(scope),
+                },
+            )
 
 
 def _client_id(scope: Scope) -> str | None:

@@ -43,15 +43,17 @@ async def _disconnected(receive: Receive) -> None:
 
 async def _stop(work: "asyncio.Task[Any]") -> None:
     """Cancels what is not done, and waits until it is, even if the waiting task is cancelled meanwhile."""
+    if work.done():
+        return
     cancelled = False
+    work.cancel()  # once: a second would cut short what it does to end well
     while not work.done():
-        work.cancel()
         try:
             await asyncio.wait((work,))
         except asyncio.CancelledError:
             cancelled = True
-        if work.done() and not work.cancelled() and (fault := work.exception()) is not None:
-            log.error("the work of a request failed while it was stopped", exc_info=fault)
+    if not work.cancelled() and (fault := work.exception()) is not None:
+        log.error("the work of a request failed while it was stopped", exc_info=fault)
     if cancelled:
         raise asyncio.CancelledError
 
