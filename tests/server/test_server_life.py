@@ -15,6 +15,7 @@ from server_house import CHAT, served
 from dayspring.accounts.keys import new_token
 from dayspring.core.errors import Conflict, Unavailable
 from dayspring.core.settings import Settings
+from dayspring.hub.plan import Progress
 from dayspring.ledger.report_values import RequestQuery
 from dayspring.server.app import create_app
 from dayspring.server.background import Background
@@ -127,7 +128,7 @@ class Hub:
         self._error = error
 
     async def ensure_default_pack(self, progress: Any) -> None:
-        progress("half of it")
+        progress(Progress("download", "a-model", "a-file", 1, 2))
         if self._error is not None:
             raise self._error
 

@@ -93,6 +93,11 @@ class DiskBlobs:
             )
         place = self._place(digest)
         place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and hash_file(place) == digest:
+            # Kept, not replaced: what is linked to it goes on sharing it.
+            file.unlink()
+            os.utime(place)
+            return digest
         file.chmod(0o444)
         file.replace(place)
         os.utime(place)

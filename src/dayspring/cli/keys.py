@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import sys
 import time
 from typing import Annotated, Any
 
@@ -9,8 +10,8 @@ import typer
 
 from dayspring.accounts.keys import Key
 from dayspring.accounts.principals import Scope
-from dayspring.accounts.service import Budget, KeyRequest
-from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table
+from dayspring.accounts.service import Budget, KeyRequest, NewKey
+from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, warn
 from dayspring.core.errors import InvalidRequest
 from dayspring.core.money import format_amount, parse_amount
 from dayspring.server.house import House
@@ -45,10 +46,18 @@ def create(
         expires_at_ns=None if expires is None else time.time_ns() + _span_ns(expires),
         budget_nanos=None if budget is None else parse_amount(budget),
     )
-    made = in_house(home, lambda house: house.accounts.create_key(request))
+
+    async def work(house: House) -> NewKey:
+        here = {each.id for each in await house.hub.list()} if model else set()
+        for name in sorted(set(model or ()) - here):
+            warn(f"there is no model {name!r} here; the key may use it once there is. See 'dayspring models list'.")
+        return await house.accounts.create_key(request)
+
+    made = in_house(home, work)
     if as_json:
         print_json({"id": made.key.id, "name": made.key.name, "key": made.token, "budget_nanos": request.budget_nanos})
         return
+    print(f"{made.key.id} — for 'dayspring keys budget' and 'revoke'", file=sys.stderr)
     print(made.token)
 
 
@@ -69,13 +78,16 @@ def list_all(as_json: AsJson = False, home: Home = None) -> None:
             key.id,
             key.name,
             f"{key.prefix}…",
+            "all" if key.allowed_models is None else ", ".join(sorted(key.allowed_models)),
+            "yes" if Scope.ADMIN in key.scopes else "",
             _state(key),
             format_amount(budget.spent_nanos),
             "no limit" if budget.left_nanos is None else format_amount(budget.left_nanos),
         )
         for key, budget in found
     ]
-    print_table(("ID", "Name", "Key", "State", ">Spent", ">Left"), rows, empty="There are no keys.")
+    columns = ("ID", "Name", "Key", "Models", "Admin", "State", ">Spent", ">Left")
+    print_table(columns, rows, empty="There are no keys.")
 
 
 @app.command("revoke")

@@ -6,10 +6,12 @@ exit status 1; no trace reaches a person for what is not a defect. A command imp
 
 import importlib
 import sys
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+from dayspring import __version__
 from dayspring.core.errors import DayspringError
 
 __all__ = ["build", "main"]
@@ -28,7 +30,7 @@ def build(word: str = "") -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    everything = word not in (*_COMMANDS, *_NOUNS)
+    everything = word not in (*_COMMANDS, *_NOUNS, "--version")
     for name, function in _COMMANDS.items():
         if everything or name == word:
             app.command(name)(getattr(importlib.import_module(f"dayspring.cli.{name}"), function))
@@ -38,7 +40,15 @@ def build(word: str = "") -> typer.Typer:
     return app
 
 
-def _root() -> None:
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+def _root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
     """An open, self-hosted generative-AI platform."""
 
 

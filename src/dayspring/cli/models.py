@@ -71,7 +71,11 @@ def add(
             return None
         if not as_json:
             _show_plan(plan)
-        if plan_only or not (yes or not sys.stdin.isatty() or typer.confirm("Add it?", default=True, err=True)):
+        if plan_only:
+            return None
+        if not yes and not sys.stdin.isatty():
+            raise InvalidRequest("Nobody is at a terminal to be asked, so nothing was added. Add --yes.")
+        if not yes and not typer.confirm("Add it?", default=True, err=True):
             return None
         with ProgressPrinter() as progress:
             return await house.hub.add(plan, accept_licence, progress.show)
@@ -95,7 +99,8 @@ def show(model_id: str, as_json: AsJson = False, home: Home = None) -> None:
     facts = msgspec.to_builtins(model)
     facts.update(facts.pop("metadata", {}))
     facts["created_at"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(model.created_at))
-    facts["size_bytes"] = _size(model.size_bytes)
+    facts["abilities"] = ", ".join(model.abilities)
+    facts.update({name: _size(facts[name]) for name in ("size_bytes", "memory_bytes") if name in facts})
     print_table(("Fact", "Value"), [(name, value) for name, value in facts.items() if value != ""], empty="")
 
 

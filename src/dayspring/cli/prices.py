@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table
+from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, warn
 from dayspring.core.errors import InvalidRequest
 from dayspring.core.money import Rate, Unit, format_amount, parse_amount
 from dayspring.ledger.prices import PriceRequest, PriceVersion
+from dayspring.server.house import House
 
 __all__ = ["app"]
 
@@ -41,7 +42,15 @@ def set_price(
     wanted = PriceRequest(
         model_id=model, rates=rates, kind="upstream" if upstream else "price", target=upstream or "", created_by="cli"
     )
-    version = in_house(home, lambda house: house.prices.set(wanted))
+
+    async def work(house: House) -> PriceVersion:
+        if model != "*" and model not in {each.id for each in await house.hub.list()}:
+            warn(
+                f"there is no model {model!r} here; the price waits for one of that name. See 'dayspring models list'."
+            )
+        return await house.prices.set(wanted)
+
+    version = in_house(home, work)
     print(f"Price version {version.id} of {model!r} is in force.")
 
 

@@ -1,5 +1,7 @@
 """`dayspring serve`: the main job."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +10,7 @@ import typer
 
 from dayspring import __version__
 from dayspring.cli.terminal import Home, settings_for
+from dayspring.core.settings import Settings
 from dayspring.server.app import create_app
 from dayspring.server.house import House
 from dayspring.server.logs import configure
@@ -15,6 +18,8 @@ from dayspring.server.run import bind, is_loopback
 from dayspring.server.run import serve as run_server
 
 __all__ = ["serve"]
+
+log = logging.getLogger(__name__)
 
 
 def serve(
@@ -25,6 +30,8 @@ def serve(
     """Start the server: the API, and the workers behind it as they are needed."""
     settings = settings_for(home, host=host, port=port)
     configure(settings)
+    for name in Settings.unknown_names(os.environ):
+        log.warning("%s is no setting and has no effect; docs/reference/settings.md lists them", name)
     listener = bind(settings)
     with House.open(settings) as house:
         app = create_app(house)

@@ -14,7 +14,7 @@ from rich.table import Table
 from dayspring.core.settings import Settings
 from dayspring.server.house import House
 
-__all__ = ["AsJson", "Home", "in_house", "print_json", "print_table", "settings_for"]
+__all__ = ["AsJson", "Home", "in_house", "print_json", "print_table", "settings_for", "warn"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,11 @@ def in_house(home: Path | None, work: Callable[[House], Awaitable[T]]) -> T:
 def print_json(value: Any) -> None:
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
+
+
+def warn(text: str) -> None:
+    """A sentence on standard error about what is done all the same."""
+    print(f"dayspring: warning: {text}", file=sys.stderr)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

@@ -10,9 +10,10 @@ import typer
 
 from dayspring.accounts.principals import Principal, Scope
 from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table
+from dayspring.core.errors import InvalidRequest
 from dayspring.core.money import format_amount
 from dayspring.ledger.report_values import Bucket, MarginsResult, ReportQuery, RequestQuery, RequestRow
-from dayspring.ledger.reports import to_csv
+from dayspring.ledger.reports import buckets_to_csv, to_csv
 from dayspring.server.house import House
 
 __all__ = ["usage"]
@@ -30,6 +31,9 @@ class By(enum.StrEnum):
     DEVICE = "device"
 
 
+_HEADS = {By.MODEL: "Model", By.API_KEY_ID: "API key", By.PROJECT_ID: "Project", By.DEVICE: "Device"}
+
+
 def usage(
     days: Annotated[int, typer.Option(min=1, max=31, help="How many days back, today included.")] = 7,
     by: Annotated[By, typer.Option(help="What to add up by.")] = By.MODEL,
@@ -40,6 +44,8 @@ def usage(
     home: Home = None,
 ) -> None:
     """Show usage, price, measured cost, idle cost and margin."""
+    if as_csv and as_json:
+        raise InvalidRequest("--csv and --json were both given. Choose one.")
     if requests:
         page = in_house(home, lambda house: house.reports.list_requests(_OPERATOR, RequestQuery(limit=limit)))
         _requests(page.data, as_csv=as_csv, as_json=as_json)
@@ -53,9 +59,9 @@ def usage(
 
     buckets, currency = in_house(home, work)
     if as_json:
-        print_json(msgspec.to_builtins(buckets))
+        print_json(msgspec.to_builtins([bucket for bucket in buckets if bucket.results]))
     elif as_csv:
-        sys.stdout.write(to_csv([line for bucket in buckets for line in bucket.results]))
+        sys.stdout.write(buckets_to_csv(buckets))
     else:
         _table(buckets, by, currency)
 
@@ -72,13 +78,13 @@ def _table(buckets: list[Bucket[MarginsResult]], by: By, currency: str) -> None:
                     day,
                     f"{name} (idle)" if idle else name,
                     "" if idle else line.num_model_requests,
-                    f"{line.busy_ns / 1e9:.2f}",
+                    "" if idle else f"{line.busy_ns / 1e9:.2f}",
                     format_amount(line.charged_nanos),
                     format_amount(line.compute_cost_nanos + line.upstream_cost_nanos + line.idle_cost_nanos),
                     format_amount(line.margin_nanos),
                 )
             )
-    columns = ("Day", by.value, ">Requests", ">Device s", f">Charged {currency}", ">Cost", ">Margin")
+    columns = ("Day", _HEADS[by], ">Requests", ">Device s", f">Charged {currency}", ">Cost", ">Margin")
     print_table(columns, rows, empty="Nothing was used in this time.")
 
 

@@ -5,6 +5,7 @@ Secrets are SecretStr so that no log or traceback shows them.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,10 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["Settings"]
+
+
+_FOR_DEVELOPERS = {"DAYSPRING_FAILPOINT", "DAYSPRING_REQUIRE", "DAYSPRING_TEST_DATA", "DAYSPRING_TEST_MODELS"}
+"""Read by the tests, not by the server."""
 
 
 class Settings(BaseSettings):
@@ -104,6 +109,13 @@ class Settings(BaseSettings):
         if any(not re.fullmatch(r"[^=\s]+=\S+", pair) for pair in pairs):
             raise ValueError("write it as name=value,name=value")
         return dict(pair.split("=", 1) for pair in pairs)
+
+    @classmethod
+    def unknown_names(cls, environment: Mapping[str, str]) -> list[str]:
+        """Names in the environment that begin like a setting and are none: typing errors, most likely."""
+        known = {f"DAYSPRING_{name.upper()}" for name in cls.model_fields} | _FOR_DEVELOPERS
+        named = (name for name in environment if name.startswith("DAYSPRING_"))
+        return sorted(name for name in named if name not in known and not name.startswith("DAYSPRING_SOAK_"))
 
     @property
     def effective_database_url(self) -> str:

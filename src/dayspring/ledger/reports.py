@@ -20,6 +20,8 @@ from dayspring.core.errors import Malformed, NotFound, PermissionDenied
 from dayspring.ledger.buckets import Window, page_of, window_of
 from dayspring.ledger.journal import journals, ledger_accounts, postings
 from dayspring.ledger.report_values import (
+    Amount,
+    Bucket,
     BucketPage,
     CompletionsResult,
     CostsResult,
@@ -34,7 +36,7 @@ from dayspring.ledger.report_values import (
 from dayspring.ledger.requests import requests
 from dayspring.store.database import Database
 
-__all__ = ["Reports", "to_csv"]
+__all__ = ["Reports", "buckets_to_csv", "to_csv"]
 
 _GROUPS: dict[str, ColumnElement[str]] = {
     "project_id": requests.c.project_id,
@@ -234,15 +236,28 @@ class Reports:
 def to_csv(rows: Sequence[msgspec.Struct]) -> str:
     """A table with a header line: one column for each field, nested values as JSON. Empty for no rows.
 
-    A text that a spreadsheet would run as a formula is preceded by an apostrophe.
+    An Amount has no column: the exact nano-units stand beside it. A text that a spreadsheet would run as a formula is
+    preceded by an apostrophe.
     """
+    return _table((), [((), row) for row in rows])
+
+
+def buckets_to_csv(buckets: Sequence[Bucket[Any]]) -> str:
+    """As `to_csv`, the results of all buckets in one table; each begins with its bucket's start and end."""
+    rows = [((bucket.start_time, bucket.end_time), result) for bucket in buckets for result in bucket.results]
+    return _table(("start_time", "end_time"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[Sequence[object], msgspec.Struct]]) -> str:
     if not rows:
         return ""
+    first = rows[0][1]
+    names = [name for name in first.__struct_fields__ if not isinstance(getattr(first, name), Amount)]
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(rows[0].__struct_fields__)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in row.__struct_fields__])
+    writer.writerow((*head, *names))
+    for before, row in rows:
+        writer.writerow((*before, *(_cell(getattr(row, name)) for name in names)))
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from dayspring.compute.service import Compute
 from dayspring.core.errors import DayspringError
 from dayspring.dispatch.service import Dispatch
+from dayspring.hub.plan import Progress
 from dayspring.server.house import House
 from dayspring.server.readiness import Readiness
 
@@ -33,6 +34,7 @@ class Background:
         self._dispatch = dispatch
         self._readiness = readiness
         self._tasks: list[asyncio.Task[None]] = []
+        self._told: set[tuple[str, str, int]] = set()
 
     async def start(self) -> None:
         """Everything that must be true before the first request, then the tasks."""
@@ -74,9 +76,7 @@ class Background:
 
     async def _fetch_default_pack(self) -> None:
         try:
-            await self._house.hub.ensure_default_pack(
-                lambda progress: self._readiness.begin(_PACK, str(progress)),
-            )
+            await self._house.hub.ensure_default_pack(self._fetching)
         except DayspringError as error:
             log.warning("the default models could not be added", extra={"reason": error.message})
             self._readiness.end(_PACK, f"The default models could not be added: {error.message}")
@@ -85,3 +85,13 @@ class Background:
             self._readiness.end(_PACK, "The default models could not be added; the log says why.")
         else:
             self._readiness.end(_PACK)
+            log.info("the default models are here")
+
+    def _fetching(self, progress: Progress) -> None:
+        """Tells /readyz each step, and the log when another tenth has come."""
+        detail = f"{progress.phase} {progress.done_bytes >> 20} of {progress.total_bytes >> 20} MiB"
+        self._readiness.begin(_PACK, f"{progress.model}: {detail}")
+        tenth = progress.model, progress.phase, 10 * progress.done_bytes // max(progress.total_bytes, 1)
+        if tenth not in self._told:
+            self._told.add(tenth)
+            log.info("fetching the default models", extra={"model": progress.model, "step": detail})

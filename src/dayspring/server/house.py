@@ -108,9 +108,15 @@ def _write_secret(path: Path, secret: str) -> None:
 
 
 def prepare_home(home: Path) -> None:
-    """Makes the data folder, for its owner alone. Raises Unavailable where that is not possible."""
+    """Makes the data folder, and what this process puts into it, for its owner alone.
+
+    Raises Unavailable where that is not possible.
+    """
+    os.umask(0o077)
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if home.stat().st_uid == os.geteuid():
+            home.chmod(0o700)
         (home / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise Unavailable(

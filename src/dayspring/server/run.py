@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -58,6 +59,14 @@ def bind(settings: Settings) -> socket.socket:
 
 class _Server(uvicorn.Server):
     """Ends with status 0 when asked to stop: uvicorn's own would die of the signal it had handled."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            log.warning(
+                "stopping: answers under way have %g s to finish; a second signal cuts them",
+                self.config.timeout_graceful_shutdown or 0,
+            )
+        super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

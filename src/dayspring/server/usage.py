@@ -20,7 +20,7 @@ from dayspring.ledger.report_values import (
     RequestQuery,
     RequestRow,
 )
-from dayspring.ledger.reports import Reports, to_csv
+from dayspring.ledger.reports import Reports, buckets_to_csv, to_csv
 from dayspring.web.auth import Caller
 from dayspring.web.openapi import results
 
@@ -79,15 +79,7 @@ def _csv(text: str) -> Response:
 def _page(request: Request, parameters: ReportParameters, page: BucketPage[Any]) -> Response:
     if not _as_csv(request, parameters.format):
         return _json(page)
-    lines: list[str] = []
-    for bucket in page.data:
-        text = to_csv(bucket.results)
-        if text:
-            head, _, rows = text.partition("\r\n")
-            if not lines:
-                lines.append(f"start_time,end_time,{head}")
-            lines += [f"{bucket.start_time},{bucket.end_time},{row}" for row in rows.split("\r\n") if row]
-    return _csv("\r\n".join([*lines, ""]))
+    return _csv(buckets_to_csv(page.data))
 
 
 _USAGE = {"project_id", "api_key_id", "model", "user_id", "batch", "service_tier"}

@@ -3,11 +3,14 @@
 One static page, no script, no request to anywhere else.
 """
 
+import html
 from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
+
+from dayspring.core.settings import Settings
 
 __all__ = ["router"]
 
@@ -22,6 +25,9 @@ def _page() -> str:
 
 
 @router.get("/", include_in_schema=False)
-def welcome() -> HTMLResponse:
-    """The page."""
-    return HTMLResponse(_page(), headers={"Content-Security-Policy": _POLICY})
+def welcome(request: Request) -> HTMLResponse:
+    """The page, with this server's own address and data folder in its example."""
+    settings: Settings = request.app.state.settings
+    page = _page().replace("http://127.0.0.1:8420", html.escape(str(request.base_url).rstrip("/")))
+    page = page.replace("~/.dayspring", html.escape(str(settings.home)))
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})

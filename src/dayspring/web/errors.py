@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, Malformed
+from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, Malformed, Unavailable
 from dayspring.web.context import request_id
 
-__all__ = ["error_body", "error_headers", "error_response", "install", "malformed", "shaped"]
+__all__ = ["error_body", "error_headers", "error_response", "install", "malformed", "shaped", "stopping"]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,11 @@ def shaped(error: BaseException) -> DayspringError:
         return malformed(error)
     log.error("request failed", exc_info=error)
     return Defect(request_id())
+
+
+def stopping() -> Unavailable:
+    """What an answer that the server's stop cuts short ends with."""
+    return Unavailable("The server is stopping", "Send the request again in a moment.", retry_after_s=5)
 
 
 def install(app: FastAPI) -> None:

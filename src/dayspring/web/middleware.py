@@ -5,6 +5,7 @@ never held in memory past the limit, whatever its Content-Length claims; the id 
 and, for a metered request, in the ledger.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dayspring.core.errors import TooLarge
 from dayspring.core.ids import new_id
 from dayspring.web.context import set_request_id
-from dayspring.web.errors import error_response, shaped
+from dayspring.web.errors import error_response, shaped, stopping
 from dayspring.web.sse import ClientGone
 
 __all__ = ["Observe", "RequestFrame"]
@@ -76,6 +77,11 @@ class RequestFrame:
             await self.app(scope, limited, marked)
         except ClientGone:
             pass  # nobody is left to be answered
+        except asyncio.CancelledError:
+            # The server's stop has run out of patience: the one reason why the outermost task is cancelled, and no
+            # fault to be logged. An answer that began was ended by who made it.
+            if not status:
+                await error_response(stopping())(scope, limited, marked)
         except Exception as error:
             if status:
                 log.error("failed after the response began", exc_info=error)

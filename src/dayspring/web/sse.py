@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from dayspring.web.errors import error_body, shaped
+from dayspring.web.errors import error_body, shaped, stopping
 
 __all__ = ["ClientGone", "EventStream", "unless_client_leaves"]
 
@@ -97,6 +97,12 @@ class EventStream(Response):
                 if not work.done():
                     raise ClientGone
                 work.result()
+            except asyncio.CancelledError:
+                await _stop(work)
+                if self._begun:  # the client has the beginning: it is told why there is no end
+                    self._begun = False
+                    await self._piece(send, _event(error_body(stopping())), more=False)
+                raise
             finally:
                 watch.cancel()
                 heartbeat.cancel()
