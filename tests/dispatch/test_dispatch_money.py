@@ -60,6 +60,15 @@ async def test_what_an_upstream_takes_beyond_the_reservation_is_the_operators_lo
     assert row.excess_nanos == receipt.excess_nanos
 
 
+async def test_an_answer_cut_short_has_its_upstream_bill(desk: Desk) -> None:
+    await desk.price({Unit.OUTPUT_TOKEN: Rate(70), Unit.INPUT_TOKEN: Rate(10)}, kind="upstream", target="far")
+    desk.compute.scripts = [[Started(3, upstream="far"), TextDelta("a", tokens=2), "", TextDelta("b")]]
+    await desk.cancelled_at("step 3")
+    (row,) = await desk.rows()
+    assert (row.status, row.upstream, row.upstream_cost_nanos) == ("cancelled", "far", 3 * 10 + 2 * 70)
+    assert row.charged_nanos == 3 * INPUT + 2 * OUTPUT
+
+
 def fitting(refusal: InsufficientQuota, field: str) -> int:
     found = re.search(rf"{field} of at most (\d+)", refusal.message)
     assert found, refusal.message

@@ -180,6 +180,8 @@ async def test_pickles_are_left_out_and_refused_when_alone(make_hub: MakeHub, se
     assert [file.path for file in plan.files] == ["model.safetensors", "config.json"]
     assert "pytorch_model.bin" in plan.warnings[0]
     assert "No installed engine" in plan.refusals[0]
+    assert "GGUF" in plan.refusals[0]
+    assert "BERT" in plan.refusals[0]
 
 
 async def test_remote_code_is_refused_before_the_download(make_hub: MakeHub, serve: Serve) -> None:

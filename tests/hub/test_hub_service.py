@@ -86,6 +86,14 @@ async def test_an_id_that_clients_or_folders_stumble_over_is_malformed(
         await make_hub().plan(f"file:{file}", model_id or " ")
 
 
+async def test_a_source_that_is_neither_name_nor_address_is_told_the_names(make_hub: MakeHub) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"'nosuch' is no name .* all-minilm-l6-v2, smollm2-135m-instruct"
+    ) as caught:
+        await make_hub(catalogued=catalogue()).plan("nosuch")
+    assert "could not be read" not in caught.value.message
+
+
 async def test_get_sees_changes_of_its_own_at_once_and_others_within_a_second(make_hub: MakeHub, file: Path) -> None:
     hub, other = make_hub(), make_hub()
     with pytest.raises(NotFound):

@@ -24,6 +24,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True, tag="started"):
     input_tokens: int = 0
     """All tokens of the prompt or prompts, those found in a cache too; 0 when not known yet."""
     cached_tokens: int = 0
+    upstream: str = ""
+    """As in Usage: who is at work, so that an answer cut short has its bill."""
 
 
 class TextDelta(msgspec.Struct, frozen=True, omit_defaults=True, tag="text"):

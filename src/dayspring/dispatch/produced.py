@@ -46,4 +46,4 @@ class Produced:
         if self.usage is not None:
             return self.usage
         started = self.started or Started()
-        return Usage(started.input_tokens, self.output_tokens, started.cached_tokens)
+        return Usage(started.input_tokens, self.output_tokens, started.cached_tokens, upstream=started.upstream)

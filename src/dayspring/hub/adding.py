@@ -165,7 +165,11 @@ class Adder:
         engine = choose_engine(engines, model_format, able)
         if not engine or not able:
             what = f"no installed engine runs {model_format!r} models like it"
-            raise Refused(file=plan.id, rule=what, remedy="Choose a GGUF file that is for chat or embeddings.")
+            remedy = (
+                "Choose a GGUF file that is for chat or embeddings, or a BERT sentence embedder in safetensors, which "
+                "is converted."
+            )
+            raise Refused(file=plan.id, rule=what, remedy=remedy)
         licence_facts = {"licence_said_by": plan.licence.said_by} if plan.licence.said_by else {}
         model = Model(
             id=plan.id,

@@ -12,7 +12,7 @@ from dayspring.hub.fetching.download import Downloader
 from dayspring.hub.fetching.network import Fetcher
 from dayspring.hub.fetching.window import LocalWindow, NoParts, RemoteWindow, Window, ZipWindow
 from dayspring.hub.plan import Found, Licence, Local, Part, PlannedFile, Remote
-from dayspring.hub.sources.address import Address, parse_address
+from dayspring.hub.sources.address import Address, is_address, parse_address
 from dayspring.hub.sources.huggingface import find_repository, gated, repository_of
 from dayspring.hub.sources.local import find_local
 from dayspring.hub.sources.package_index import Wheel, find_wheel
@@ -35,9 +35,15 @@ class Finder:
         self._catalogue = catalogue
 
     async def find(self, source: str, sha256: str = "") -> Found:
-        """Raises what the source raises; Malformed for an address that is none."""
+        """Raises what the source raises; Malformed for an address with a fault, InvalidRequest for what is none."""
         if source in self._catalogue:
             return await self._catalogued(source, self._catalogue[source])
+        if not is_address(source):
+            known = ", ".join(sorted(self._catalogue)) or "none"
+            raise InvalidRequest(
+                f"{source!r} is no name of the catalogue, and no address. The catalogue has: {known}. Name one of "
+                "them, or write an address that starts with pypi:, hf:, https://, file: or upstream:."
+            )
         address = parse_address(source)
         if address.scheme == "upstream":
             return await find_upstream(self._fetcher, self._settings, address)

@@ -206,7 +206,10 @@ def _misfits(plan: Plan, able: tuple[Ability, ...]) -> list[str]:
     found = []
     if not plan.engine and plan.format:
         what = f"models of format {plan.format!r}" + (f" for {', '.join(able)}" if able else "")
-        found.append(f"No installed engine runs {what}. Choose a GGUF file, or install an engine that does.")
+        found.append(
+            f"No installed engine runs {what}. Choose a GGUF file or, for embeddings, a BERT sentence embedder in "
+            "safetensors, which is converted; or install an engine that does."
+        )
     if plan.disk_bytes + _SPARE_BYTES > plan.disk_free_bytes:
         short = (plan.disk_bytes + _SPARE_BYTES - plan.disk_free_bytes >> 20) + 1
         found.append(f"The disk lacks {short} MiB for it. Make room, or set another DAYSPRING_HOME.")

@@ -44,8 +44,8 @@ class Translation:
         """What is known when the first piece of a stream is there."""
         report = self._usage
         if report is None or report.prompt_tokens is None:
-            return Started(input_tokens=input_estimate(self._call.task))
-        return Started(input_tokens=report.prompt_tokens, cached_tokens=report.cached_tokens)
+            return Started(input_tokens=input_estimate(self._call.task), upstream=self._target)
+        return Started(report.prompt_tokens, report.cached_tokens, self._target)
 
     def take(self, answer: Answer) -> list[Event]:
         """The events of one piece, or of an answer in one piece. Raises UpstreamFailed for what cannot be."""

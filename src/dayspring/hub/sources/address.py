@@ -8,14 +8,14 @@ A secret has no place in an address: one with a name or password is refused.
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from dayspring.core.errors import Malformed, Refused
 
-__all__ = ["Address", "parse_address"]
+__all__ = ["Address", "is_address", "parse_address"]
 
 Scheme = Literal["pypi", "file", "https", "hf", "upstream"]
 _PYPI = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9.!+_-]{1,64})")
@@ -30,6 +30,11 @@ class Address(msgspec.Struct, frozen=True):
     """The version, branch, tag or commit."""
     inside: str = ""
     """What follows '#': a path in the wheel or repository, or an upstream's own name for the model."""
+
+
+def is_address(text: str) -> bool:
+    """Whether it begins as an address does; it may be wrong further on."""
+    return text.strip().partition(":")[0] in (*get_args(Scheme), "http")
 
 
 def parse_address(text: str) -> Address:
