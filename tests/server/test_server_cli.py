@@ -46,6 +46,13 @@ def test_help_knows_every_command() -> None:
         assert word in text
 
 
+def test_a_mistyped_folder_is_no_empty_installation(tmp_path: Path) -> None:
+    done = dayspring("keys", "list", "--home", str(tmp_path / "mistyped"))
+    assert done.returncode == 1
+    assert "There is no installation" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`file` is a file; `broken` holds a file that is no database; `good` counts in USD; `none` is not there."""
@@ -53,14 +60,15 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "file").write_text("x")
     (folder / "broken").mkdir()
     (folder / "broken" / "dayspring.db").write_text("this is no database, " * 100)
-    assert dayspring("keys", "list", "--home", str(folder / "good")).returncode == 0
+    assert dayspring("keys", "create", "--home", str(folder / "good")).returncode == 0
     return folder
 
 
 @pytest.mark.parametrize(
     ("words", "home", "environment", "said"),
     [
-        ("keys list", "file", {}, "Choose another with --home"),
+        ("keys list", "file", {}, "There is no installation"),
+        ("keys create", "file", {}, "Choose another with --home"),
         ("keys list", "broken", {}, "database cannot be opened"),
         ("keys create --budget 1e-12", "none", {}, "is no amount of money"),
         ("keys create --expires 99999w", "none", {}, "at most 100 years"),
@@ -99,7 +107,7 @@ def test_doctor_names_a_broken_database_and_a_folder_that_others_can_read(tmp_pa
 
 
 def test_doctor_says_that_there_are_no_models(tmp_path: Path) -> None:
-    assert dayspring("keys", "list", "--home", str(tmp_path)).returncode == 0
+    assert dayspring("keys", "create", "--home", str(tmp_path)).returncode == 0
     findings = json.loads(dayspring("doctor", "--json", "--home", str(tmp_path)).stdout)
     assert [each["detail"] for each in findings if each["what"] == "models"] == [
         "none; add one with 'dayspring models add'"

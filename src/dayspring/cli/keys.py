@@ -53,7 +53,7 @@ def create(
             warn(f"there is no model {name!r} here; the key may use it once there is. See 'dayspring models list'.")
         return await house.accounts.create_key(request)
 
-    made = in_house(home, work)
+    made = in_house(home, work, makes=True)
     if as_json:
         print_json({"id": made.key.id, "name": made.key.name, "key": made.token, "budget_nanos": request.budget_nanos})
         return

@@ -80,7 +80,7 @@ def add(
         with ProgressPrinter() as progress:
             return await house.hub.add(plan, accept_licence, progress.show)
 
-    model = in_house(home, work)
+    model = in_house(home, work, makes=True)
     if model is None:
         return
     if as_json:

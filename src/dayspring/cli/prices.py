@@ -50,7 +50,7 @@ def set_price(
             )
         return await house.prices.set(wanted)
 
-    version = in_house(home, work)
+    version = in_house(home, work, makes=True)
     print(f"Price version {version.id} of {model!r} is in force.")
 
 

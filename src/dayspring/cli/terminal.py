@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dayspring.core.errors import NotFound
 from dayspring.core.settings import Settings
 from dayspring.server.house import House
 
@@ -32,9 +33,16 @@ def settings_for(home: Path | None, **overrides: Any) -> Settings:
     return Settings(**said)
 
 
-def in_house(home: Path | None, work: Callable[[House], Awaitable[T]]) -> T:
-    """Opens the data folder, makes the installation if it is new, does the work, closes."""
-    with House.open(settings_for(home)) as house:
+def in_house(home: Path | None, work: Callable[[House], Awaitable[T]], *, makes: bool = False) -> T:
+    """Opens the data folder, does the work, closes. `makes`: a folder without an installation gets one.
+
+    Raises NotFound where there is none: a mistyped --home is not an empty installation.
+    """
+    settings = settings_for(home)
+    if not (makes or settings.database_url or (settings.home / "dayspring.db").exists()):
+        remedy = "'dayspring serve' makes one; --home or DAYSPRING_HOME names another."
+        raise NotFound("installation in", str(settings.home), remedy)
+    with House.open(settings) as house:
 
         async def run() -> T:
             try:
