@@ -250,7 +250,7 @@ async def test_the_log_is_moved_into_the_file_under_steady_writes(
         for _ in range(40):
             await asyncio.gather(*(db.write(fill) for _ in range(10)))
         for _ in range(2):  # what was asked of the thread before is done when the second is
-            await asyncio.wrap_future(db.post(fill))
+            await asyncio.to_thread(db.write_sync, fill)
         size = (tmp_path / "busy.db").stat().st_size
     finally:
         db.close()

@@ -87,7 +87,7 @@ class Ledger:
             await self._db.write(lambda connection: hold(connection, request, instance_id, now_ns, currency))
         except asyncio.CancelledError:
             # The write is done all the same, and nobody else knows of it.
-            self._db.post(lambda connection: self._let_go(connection, request.request_id, None, now_ns))
+            self._db.follow(lambda connection: self._let_go(connection, request.request_id, None, now_ns))
             raise
 
     async def reserve_again(self, request: ReserveRequest) -> None:

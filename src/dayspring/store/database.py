@@ -65,20 +65,23 @@ class Database:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        job = Job(fn, future, loop)
+        self._queue(Job(fn, future, loop), loop)
+        return await future
+
+    def _queue(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        """In order: for the end of this turn of the loop, or for the thread."""
         if not self._here or self._pending_loop not in (None, loop):
             self._writer.put(job)
-        else:
-            self._pending.append(job)
-            if self._pending_loop is None:
-                self._pending_loop = loop
-                loop.call_soon(self._flush)
-        return await future
+            return
+        self._pending.append(job)
+        if self._pending_loop is None:
+            self._pending_loop = loop
+            loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Writes what this turn of the loop brought: here when that waits for nothing, else in the thread."""
         jobs, self._pending, self._pending_loop = self._pending, [], None
-        if self._writer.write_here(jobs):
+        if not jobs or self._writer.write_here(jobs):
             return
         for job in jobs:
             try:
@@ -92,6 +95,11 @@ class Database:
         future: Future[T] = Future()
         self._writer.put(Job(fn, future, None))
         return future
+
+    def follow(self, fn: Callable[[Connection], object]) -> None:
+        """As `write`, without waiting; from the event loop, after every write that it began before."""
+        loop = asyncio.get_running_loop()
+        self._queue(Job(fn, loop.create_future(), loop), loop)
 
     def write_sync(self, fn: Callable[[Connection], T]) -> T:
         """As `write`, for a thread without an event loop; it blocks."""
@@ -118,6 +126,9 @@ class Database:
 
     def close(self) -> None:
         """Commits what is queued and lets go of every connection."""
+        jobs, self._pending, self._pending_loop = self._pending, [], None
+        for job in jobs:
+            self._writer.put(job)
         self._writer.close()
         self._readers.shutdown()
         self._writing.dispose()
