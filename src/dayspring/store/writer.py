@@ -29,8 +29,8 @@ from dayspring.store.statements import WRITES
 __all__ = ["Job", "Writer"]
 
 _MAX_BATCH: Final = 256
-_CHECKPOINT_JOBS: Final = 2000
-"""Writes between two checkpoints: some 5,000 pages of log."""
+_CHECKPOINT_JOBS: Final = 4000
+"""Writes between two checkpoints: some 10,000 pages of log."""
 _ATTEMPTS: Final = 5
 """Tries of one callable alone when the database says that another writer was in its way, or the connection broke."""
 
