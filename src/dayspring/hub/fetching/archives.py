@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, Protocol, cast
 
 import msgspec
 
@@ -78,14 +78,12 @@ class Archive:
         return Refused(file=f"{self.file}: {name}", rule=rule, remedy=_REMEDY)
 
 
-class _Opener:
+class _Opener(Protocol):
     """How one kind of archive opens a member."""
 
-    def open(self, name: str) -> IO[bytes]:
-        raise NotImplementedError
+    def open(self, name: str) -> IO[bytes]: ...
 
-    def packed_bytes(self, name: str) -> int:
-        raise NotImplementedError
+    def packed_bytes(self, name: str) -> int: ...
 
 
 class _ZipOpener(_Opener):
