@@ -23,6 +23,7 @@ install: $(BASE) ## install what the server needs, and stop there
 
 test: $(DEV) ## run every test this machine can run; skipped ones say what enables them
 	@$(BIN)/python dev/fetch_test_models.py
+	@$(BIN)/python dev/fetch_node_client.py
 	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 check: $(DEV) ## lint, types, import contracts, ratchets, generated pages up to date

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dayspring.blobs.disk import DiskBlobs
+from dayspring.contracts.blobs import Collected
 from dayspring.core.errors import Conflict, NotFound, Refused, Unavailable
 
 
@@ -131,7 +133,7 @@ def test_collecting_keeps_what_is_referenced_young_or_being_written(blobs: DiskB
         busy.write(b"data")
         busy._stream.flush()
         os.utime(busy._file, (past, past))
-        gone = blobs.collect([kept], grace_s=50)
+        gone = blobs.collect(lambda: {kept}, grace_s=50)
         assert (gone.blobs, gone.bytes) == (1, 3)
         assert busy._file.exists()
     assert blobs.has(kept)
@@ -142,7 +144,7 @@ def test_collecting_keeps_what_is_referenced_young_or_being_written(blobs: DiskB
 def test_a_link_survives_the_removal_of_the_blob(blobs: DiskBlobs, tmp_path: Path) -> None:
     digest = blobs.put([b"abc"])
     blobs.link(digest, tmp_path / "model" / "readable.gguf")
-    blobs.remove(digest)
+    blobs.release({digest}, set)
     assert (tmp_path / "model" / "readable.gguf").read_bytes() == b"abc"
     assert not blobs.has(digest)
 
@@ -172,3 +174,26 @@ def test_any_interruptions_give_the_same_file(
     partial.close()
     assert digest == sha(b"".join(chunks))
     assert b"".join(blobs.read(digest)) == b"".join(chunks)
+
+
+def test_a_row_that_came_to_refer_to_an_old_file_before_the_lock_keeps_it(blobs: DiskBlobs) -> None:
+    """Whoever adds it is `keeping` while the collection begins, and has its row in when it goes on."""
+    digest = blobs.put([b"old"])
+    os.utime(blobs.path(digest), (1, 1))
+    rows: set[str] = set()
+    collected: list[Collected] = []
+    with blobs.keeping():
+        other = threading.Thread(target=lambda: collected.append(blobs.collect(lambda: set(rows), grace_s=50)))
+        other.start()
+        rows.add(digest)
+    other.join()
+    assert collected == [Collected(0, 0)]
+    assert blobs.has(digest)
+
+
+def test_a_file_that_is_held_is_young_again(blobs: DiskBlobs) -> None:
+    digest = blobs.put([b"old"])
+    os.utime(blobs.path(digest), (1, 1))
+    assert blobs.hold(digest)
+    assert blobs.collect(set, grace_s=50) == Collected(0, 0)
+    assert not blobs.hold("0" * 64)

@@ -33,7 +33,6 @@ def test_each_field_of_sampling_reaches_the_task() -> None:
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": []}, "functions"),
         ({"verbosity": "low"}, "verbosity"),
-        ({"store": True}, "store"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"an_unknown_field": 1}, "an_unknown_field"),
     ],
@@ -49,11 +48,27 @@ def test_an_upstream_gets_the_fields_that_are_not_ours() -> None:
     assert task.extra == {"an_unknown_field": 1, "user": "u", "verbosity": "low"}
 
 
-def test_a_picture_is_refused_by_a_model_that_reads_text() -> None:
-    body = chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
-    with pytest.raises(UnsupportedParameter):
-        reading.chat_task(body, speaks_openai=False)
-    assert reading.chat_task(body, speaks_openai=True).messages[0]["content"][0]["type"] == "image_url"
+def test_a_picture_reaches_the_task_and_dispatch_asks_whether_the_model_sees() -> None:
+    part = {"type": "image_url", "image_url": {"url": "x", "detail": "low"}}
+    task = reading.chat_task(chat(messages=[{"role": "user", "content": [part]}]), speaks_openai=False)
+    assert task.messages[0]["content"] == [part]
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "messages.0.content"),
+        ({"role": "system", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages.0.content"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x", "zoom": 2}}]},
+            "messages.0.content.image_url.zoom",
+        ),
+    ],
+)
+def test_a_part_that_no_engine_here_reads_is_refused_by_name(message: dict[str, object], param: str) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        reading.chat_task(chat(messages=[message]), speaks_openai=False)
+    assert caught.value.param == param
 
 
 @pytest.mark.parametrize(

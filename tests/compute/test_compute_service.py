@@ -1,6 +1,7 @@
 """What users of compute see: answers, metering, one load, cancellation."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,11 @@ from pathlib import Path
 import pytest
 from compute_models import answer, chat, echo
 
+from dayspring.compute.background import Background
+from dayspring.compute.meter import DeviceMeter
 from dayspring.compute.service import Compute
+from dayspring.compute.worker_process import WorkerProcess
+from dayspring.contracts.clock import SystemClock
 from dayspring.contracts.events import Started, TextDelta, Usage
 from dayspring.contracts.tasks import ChatTask
 from dayspring.core.errors import Defect, InvalidRequest, NotFound, PromptOverLimit, WorkerDied
@@ -165,3 +170,12 @@ async def test_a_reader_that_stops_holds_the_worker_back_rather_than_filling_mem
         assert len(events._events) < 8_000  # type: ignore[attr-defined]
         rest = [event async for event in events]
     assert sum(e.tokens for e in rest if isinstance(e, TextDelta)) == 20_000 - 1
+
+
+async def test_closing_the_room_waits_for_a_process_that_is_just_dying(tmp_path: Path) -> None:
+    background = Background()
+    worker = WorkerProcess("echo", DeviceMeter(SystemClock()), background, tmp_path / "worker.log")
+    await worker._spawn()
+    await background.close()
+    with pytest.raises(ProcessLookupError):  # ended, and waited for
+        os.kill(worker.pid, 0)

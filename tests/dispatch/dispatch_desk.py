@@ -17,7 +17,7 @@ from dayspring.core.ids import new_id
 from dayspring.core.money import Rate, Unit
 from dayspring.core.settings import Settings
 from dayspring.dispatch.service import Dispatch
-from dayspring.dispatch.values import Order, Receipt
+from dayspring.dispatch.values import Lane, Order, Receipt, Ticket
 from dayspring.ledger.prices import PriceBook, PriceRequest
 from dayspring.ledger.report_values import RequestQuery, RequestRow
 from dayspring.ledger.reports import Reports
@@ -179,8 +179,10 @@ class Desk:
         who: Principal | None = None,
         *,
         each: Callable[[Event], Awaitable[None]] | None = None,
+        bill_key: str = "",
+        lane: Lane = "live",
     ) -> Receipt:
-        order = Order(new_id("req"), who or self.admin, self.model, task or self.task())
+        order = Order(Ticket(new_id("req"), bill_key, lane), who or self.admin, self.model, task or self.task())
         async with self.dispatch.open(order) as call:
             async for event in call:
                 if each is not None:

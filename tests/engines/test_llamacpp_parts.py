@@ -18,27 +18,28 @@ from dayspring.core.errors import (
 from dayspring.engines.llamacpp.admission import Admission
 from dayspring.engines.llamacpp.bodies import choices
 from dayspring.engines.llamacpp.chunks import Reader
+from dayspring.engines.llamacpp.slots import Place, Slots, Wish
 
 
 async def test_nobody_overtakes_a_large_request() -> None:
-    admission = Admission(slots=3, cells=100)
-    first = await admission.enter(60)
-    large = asyncio.create_task(admission.enter(80))
-    small = asyncio.create_task(admission.enter(10))
+    admission = Admission(Slots(3), 100)
+    first = await admission.enter(60, Wish())
+    large = asyncio.create_task(admission.enter(80, Wish()))
+    small = asyncio.create_task(admission.enter(10, Wish()))
     await asyncio.sleep(0)
     assert not large.done()
     assert not small.done()
     admission.leave(first)
     admission.leave(await large)
     admission.leave(await small)
-    assert (await admission.enter(100)).cells == 100
+    assert (await admission.enter(100, Wish())).cells == 100
 
 
 async def test_a_waiter_who_goes_makes_way_for_the_next() -> None:
-    admission = Admission(slots=1, cells=100)
-    held = await admission.enter(50)
-    gone = asyncio.create_task(admission.enter(100))
-    next_one = asyncio.create_task(admission.enter(10))
+    admission = Admission(Slots(1), 100)
+    held = await admission.enter(50, Wish())
+    gone = asyncio.create_task(admission.enter(100, Wish()))
+    next_one = asyncio.create_task(admission.enter(10, Wish()))
     await asyncio.sleep(0)
     gone.cancel()
     admission.leave(held)
@@ -46,19 +47,53 @@ async def test_a_waiter_who_goes_makes_way_for_the_next() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     admission.leave(ticket)
-    assert (await admission.enter(100)).cells == 100
+    assert (await admission.enter(100, Wish())).cells == 100
 
 
 async def test_a_place_given_at_the_moment_its_waiter_goes_is_given_back() -> None:
-    admission = Admission(slots=1, cells=10)
-    held = await admission.enter(10)
-    waiter = asyncio.create_task(admission.enter(10))
+    admission = Admission(Slots(1), 10)
+    held = await admission.enter(10, Wish())
+    waiter = asyncio.create_task(admission.enter(10, Wish()))
     await asyncio.sleep(0)
     admission.leave(held)
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert (await admission.enter(10)).cells == 10
+    assert (await admission.enter(10, Wish())).cells == 10
+
+
+def test_a_prompt_goes_on_in_the_slot_whose_prompt_begins_most_alike() -> None:
+    slots = Slots(3)
+    texts = ("the quick brown fox", "the quick red fox", "something else")
+    taken = [slots.take(Wish("p", text=text)) for text in texts]
+    assert taken == [Place(0, reuse=False), Place(1, reuse=False), Place(2, reuse=False)]
+    for place in taken:
+        slots.give(place.slot)
+    assert slots.take(Wish("p", text="the quick red fox jumps")) == Place(1, reuse=True)
+    assert slots.take(Wish("p", text="the quick brown fox")) == Place(0, reuse=True)
+    assert slots.take(Wish("p", text="the quick brown fox")) == Place(2, reuse=False)
+
+
+@pytest.mark.parametrize(
+    "other", [Wish("q", text="same"), Wish("p", "lora", "same"), Wish("p", text="same", fresh=True)]
+)
+def test_a_prefix_is_never_reused_by_another_project_or_adapter_or_by_who_wants_it_fresh(other: Wish) -> None:
+    slots = Slots(1)
+    for wish, reuse in ((Wish("p", text="same"), False), (Wish("p", text="same"), True), (other, False)):
+        assert slots.take(wish) == Place(0, reuse=reuse)
+        slots.give(0)
+    assert slots.take(Wish("p", text="same")) == Place(0, reuse=other.fresh)
+
+
+def test_the_slot_used_longest_ago_makes_room_and_an_empty_one_comes_first() -> None:
+    slots = Slots(3)
+    for text in ("alpha", "beta"):
+        slots.give(slots.take(Wish("p", text=text)).slot)
+    slots.give(slots.take(Wish("p", text="alpha")).slot)
+    assert slots.take(Wish("p", text="new")).slot == 2
+    assert slots.take(Wish("p", text="newer")).slot == 1
+    assert slots.forget_idle() == [0]
+    assert slots.take(Wish("p", text="alpha")) == Place(0, reuse=False)
 
 
 class Reading:
@@ -169,7 +204,7 @@ def test_choices_are_numbered_by_prompt_and_seeded_in_turn() -> None:
 
 def test_what_the_engine_cannot_honour_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedParameter, match="messages"):
-        list(choices(ChatTask(({"role": "user", "content": [{"type": "image_url", "image_url": {}}]},))))
+        list(choices(ChatTask(({"role": "user", "content": [{"type": "input_audio"}]},))))
     with pytest.raises(UnsupportedParameter, match="logprobs"):
         list(choices(CompletionTask(("a",), Sampling(top_logprobs=1), echo=True)))
     with pytest.raises(UnsupportedParameter):

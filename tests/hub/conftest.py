@@ -14,8 +14,8 @@ from dayspring.blobs.disk import DiskBlobs
 from dayspring.contracts.clock import SystemClock
 from dayspring.core.settings import Settings
 from dayspring.hub.catalogue import CataloguedModel
-from dayspring.hub.fetching.network import Fetcher
 from dayspring.hub.service import Hub
+from dayspring.net.fetcher import Fetcher
 from dayspring.store.database import Database
 
 

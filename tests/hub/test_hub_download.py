@@ -13,8 +13,8 @@ from dayspring.blobs.disk import DiskBlobs
 from dayspring.core.errors import Refused, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.fetching.download import Downloader
-from dayspring.hub.fetching.network import Fetcher
 from dayspring.hub.plan import Remote
+from dayspring.net.fetcher import Fetcher
 
 DATA = bytes(range(256)) * 12_000  # 3 MB
 
@@ -70,7 +70,10 @@ class Flaky:
 @pytest.fixture
 async def downloader(tmp_path: Path) -> AsyncIterator[Downloader]:
     fetcher = Fetcher(allow_loopback=True, stall_s=2)
-    yield Downloader(fetcher, DiskBlobs(tmp_path / "blobs"), Settings(home=tmp_path), pause_s=0)
+    blobs = DiskBlobs(tmp_path / "blobs")
+    yield Downloader(
+        fetcher, blobs, Settings(home=tmp_path), let_go=lambda digests: blobs.release(digests, set), pause_s=0
+    )
     await fetcher.close()
 
 

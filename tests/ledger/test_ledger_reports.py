@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from ledger_books import Books
 
-from dayspring.accounts.principals import Principal
+from dayspring.accounts.principals import Principal, Scope
 from dayspring.core.errors import Malformed, NotFound, PermissionDenied
 from dayspring.core.money import Rate, Unit
 from dayspring.ledger.report_values import ReportQuery, RequestQuery
@@ -132,6 +132,20 @@ async def test_a_stranger_sees_the_own_project_only(reports: Reports, customers:
         await reports.get_request(two, theirs)
     with pytest.raises(PermissionDenied):
         await reports.margins(two, ReportQuery(start_time=START))
+
+
+async def test_a_manager_sees_the_own_organization_and_no_other(
+    reports: Reports, customers: tuple[Principal, ...]
+) -> None:
+    manager = msgspec.structs.replace(customers[1], scopes=frozenset({Scope.USAGE, Scope.MANAGE}))
+    rows = (await reports.list_requests(manager, RequestQuery())).data
+    assert {row.project_id for row in rows} == {each.project_id for each in customers}
+    stranger = msgspec.structs.replace(manager, organization_id="org_other")
+    assert (await reports.list_requests(stranger, RequestQuery())).data == []
+    with pytest.raises(NotFound):
+        await reports.get_request(stranger, rows[0].id)
+    page = await reports.costs(stranger, ReportQuery(start_time=START))
+    assert not any(bucket.results for bucket in page.data)
 
 
 async def test_money_is_shown_to_those_who_may_see_it(

@@ -13,6 +13,7 @@ import pytest
 from server_house import CHAT, served
 
 from dayspring.accounts.keys import new_token
+from dayspring.accounts.organizations import currency_of
 from dayspring.core.errors import Conflict, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.plan import Progress
@@ -145,7 +146,7 @@ async def test_the_server_is_ready_though_the_default_models_failed(error: Excep
     readiness = Readiness()
     house: Any = SimpleNamespace(hub=Hub(error))
     unused: Any = None
-    background = Background(house, unused, unused, readiness)
+    background = Background(house, unused, unused, readiness, unused)
     readiness.begin("default models", "checking")
     await background._fetch_default_pack()
     assert readiness.waiting() == {}
@@ -213,3 +214,22 @@ async def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:
         assert (await house.ask("GET", "/v1/models", key=key)).status == 200
         await house.house.accounts.revoke_key(principal.key_id)
         assert (await house.ask("GET", "/v1/models", key=key)).status == 401
+
+
+async def test_a_data_folder_is_not_started_with_another_database(tmp_path: Path) -> None:
+    """Its stored files would have no rows there, and be let go of."""
+    with House.open(Settings(home=tmp_path)) as house:
+        await house.first_start()
+    key = (tmp_path / "admin.key").read_text()
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    for _ in range(2):
+        with House.open(Settings(home=tmp_path, database_url=other)) as house:
+            with pytest.raises(Conflict, match="belongs to another database"):
+                await house.first_start()
+            assert await house.db.read(currency_of) is None, "nothing was made"
+    assert (tmp_path / "admin.key").read_text() == key
+    with House.open(Settings(home=tmp_path)) as house:
+        assert await house.first_start() is None
+    (tmp_path / "installation").unlink()
+    with House.open(Settings(home=tmp_path, database_url=other)) as house:
+        assert await house.first_start() is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from dayspring.core.errors import Conflict, Unavailable
+from dayspring.core.errors import Conflict, InvalidRequest, Unavailable
 from dayspring.store import writer
 from dayspring.store.database import Database
 
@@ -124,6 +124,28 @@ async def test_a_refusal_after_a_write_leaves_nothing_written(db: Database) -> N
     assert one == 1
     assert isinstance(refused, Conflict)
     assert await db.read(_things) == [1]
+
+
+async def test_a_text_that_the_database_does_not_hold_is_refused_alone(db: Database) -> None:
+    said = {"s": "a\0b"}
+
+    def look(connection: Connection) -> int:
+        return len(connection.execute(text("SELECT 1 FROM things WHERE CAST(n AS TEXT) = :s"), said).all())
+
+    if db.dialect == "sqlite":  # it holds every text
+        assert await db.read(look) == 0
+        return
+    with pytest.raises(InvalidRequest, match="NUL"):
+        await db.read(look)
+    gate = _Gate(db)
+    writes = [asyncio.ensure_future(db.write(fn)) for fn in (_insert(1), look, _insert(2))]
+    await asyncio.sleep(0)
+    gate.open()
+    one, refused, two = await asyncio.gather(*writes, return_exceptions=True)
+    assert (one, two, type(refused)) == (1, 2, InvalidRequest)
+    assert await db.read(_things) == [1, 2]
+    with pytest.raises(InvalidRequest, match="NUL"):
+        await db.write(look)
 
 
 async def test_a_cancelled_caller_loses_no_write(db: Database) -> None:

@@ -5,9 +5,21 @@ import sqlite3
 import pytest
 from sqlalchemy import inspect, text
 
+import dayspring.accounts.administration.service_accounts
+import dayspring.accounts.audit
+import dayspring.accounts.people.invites
+import dayspring.accounts.people.oidc.under_way
+import dayspring.accounts.retention
 import dayspring.accounts.service
+import dayspring.batches.records
+import dayspring.chat.responses.stored
+import dayspring.files.parts
+import dayspring.jobs.records
+import dayspring.ledger.billed
 import dayspring.ledger.prices
 import dayspring.ledger.service
+import dayspring.store.aliases
+import dayspring.store.downloads
 import dayspring.store.models
 from dayspring.core.errors import Conflict, DayspringError, InvalidRequest, Unavailable
 from dayspring.store import migrate
@@ -16,6 +28,10 @@ from dayspring.store.engines import make_engine
 from dayspring.store.schema import metadata
 
 assert dayspring.accounts.service
+assert dayspring.batches.records
+assert dayspring.files.parts
+assert dayspring.chat.responses.stored
+assert dayspring.jobs.records
 assert dayspring.ledger.prices
 assert dayspring.ledger.service
 assert dayspring.store.models

@@ -16,8 +16,8 @@ from dayspring.store.models import (
     list_files,
     list_models,
     record_acceptance,
-    referenced_blobs,
 )
+from dayspring.store.references import referenced_blobs
 
 
 @dataclass

@@ -18,8 +18,10 @@ from asgi import SHAPE, Answer, Visit, visit
 from dayspring.chat.bodies import ChatCompletionBody
 from dayspring.core import errors as tree
 from dayspring.core.errors import DayspringError, Defect, PromptOverLimit
+from dayspring.core.settings import Settings
 from dayspring.web import errors
 from dayspring.web.body import read_body
+from dayspring.web.edge.entry import Entry
 from dayspring.web.middleware import RequestFrame
 from dayspring.web.sse import unless_client_leaves
 
@@ -28,6 +30,7 @@ FACTS: dict[str, Any] = {
     "context_tokens": 4, "what": "It", "limit_bytes": 5, "setting": "DAYSPRING_X", "file": "f", "rule": "r",
     "kind": "model", "identifier": "x", "request_id": "req_1", "left": "0.00 USD", "bound": "1.00 USD",
     "retry_after_s": 1.5, "needed_bytes": 1 << 30, "free_bytes": 1 << 20, "limit_s": 3, "input_tokens": 7,
+    "host": "other.example", "quota_bytes": 1 << 30,
 }  # fmt: skip
 
 
@@ -55,7 +58,8 @@ class Seen:
 def framed(work: Callable[[Request], Awaitable[Response]], *, limit: int = 1000) -> tuple[FastAPI, Seen]:
     """An app of one route, as the server frames its own."""
     seen = Seen()
-    app = FastAPI(redirect_slashes=False, middleware=[Middleware(RequestFrame, max_body_bytes=limit, observe=seen)])
+    frame = Middleware(RequestFrame, entry=Entry(Settings()), max_body_bytes=limit, observe=seen)
+    app = FastAPI(redirect_slashes=False, middleware=[frame])
     errors.install(app)
     app.add_api_route("/work/{name}", work, methods=["POST"], response_model=None)
     return app, seen

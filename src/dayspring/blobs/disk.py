@@ -1,7 +1,8 @@
 """Content-addressed files on one disk: `<root>/sha256/ab/cd/<digest>`, read-only once there.
 
 What holds: a name is only ever bound to a whole file with that digest (temporary file, fsync, rename, fsync of the
-folder); a reader is told of damage before it has the last chunk; a partial has one writer at a time, across processes.
+folder); a reader is told of damage before it has the last chunk; a partial has one writer at a time, across processes;
+nothing is let go between a file's arrival and the commit of the row that refers to it, where the caller is `keeping`.
 What it does not do: quotas, encryption, or telling who refers to what (`collect` is given the references).
 """
 
@@ -13,7 +14,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -55,6 +56,14 @@ class DiskBlobs:
     def has(self, digest: str) -> bool:
         return self._place(digest).is_file()
 
+    def hold(self, digest: str) -> bool:
+        with self.keeping():
+            try:
+                os.utime(self._place(digest))
+            except FileNotFoundError:
+                return False
+        return True
+
     def size(self, digest: str) -> int:
         return self.path(digest).stat().st_size
 
@@ -74,17 +83,16 @@ class DiskBlobs:
                     digest.update(chunk)
                     stream.write(chunk)
                 _flush(stream)
-            return self._bind(temporary, digest.hexdigest(), expected)
+            return self.bind(temporary, digest.hexdigest(), expected)
         finally:
             temporary.unlink(missing_ok=True)
 
     def adopt(self, file: Path, expected: str = "") -> str:
         with file.open("rb+") as stream:
             _flush(stream)
-        return self._bind(file, hash_file(file), expected)
+        return self.bind(file, hash_file(file), expected)
 
-    def _bind(self, file: Path, digest: str, expected: str) -> str:
-        """Rename a flushed file to its digest."""
+    def bind(self, file: Path, digest: str, expected: str = "", *, alike: bool = False) -> str:
         if expected and digest != expected:
             raise Refused(
                 file=expected,
@@ -93,14 +101,16 @@ class DiskBlobs:
             )
         place = self._place(digest)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists() and hash_file(place) == digest:
-            # Kept, not replaced: what is linked to it goes on sharing it.
-            file.unlink()
+        same = not alike and place.exists() and hash_file(place) == digest
+        with self.keeping():
+            if same and place.exists():
+                # Kept, not replaced: what is linked to it goes on sharing it.
+                file.unlink()
+                os.utime(place)
+                return digest
+            file.chmod(0o444)
+            file.replace(place)
             os.utime(place)
-            return digest
-        file.chmod(0o444)
-        file.replace(place)
-        os.utime(place)
         _flush_folder(place.parent)
         return digest
 
@@ -118,6 +128,13 @@ class DiskBlobs:
             raise _damaged(digest)
         if held:
             yield held
+
+    def read_span(self, digest: str, start: int, stop: int) -> Iterator[bytes]:
+        with self.path(digest).open("rb") as stream:
+            stream.seek(start)
+            while start < stop and (chunk := stream.read(min(CHUNK_BYTES, stop - start))):
+                start += len(chunk)
+                yield chunk
 
     def verify(self, digest: str) -> None:
         if hash_file(self.path(digest)) != digest:
@@ -138,21 +155,36 @@ class DiskBlobs:
         name = hashlib.sha256(key.encode()).hexdigest()
         return DiskPartial(self, self._partials / name)
 
-    def remove(self, digest: str) -> None:
-        self._place(digest).unlink(missing_ok=True)
+    def keeping(self) -> contextlib.AbstractContextManager[None]:
+        return self._lock(fcntl.LOCK_SH)
 
-    def collect(self, referenced: Iterable[str], grace_s: float) -> Collected:
-        wanted = set(referenced)
+    def release(self, digests: Iterable[str], referenced: Callable[[], set[str]]) -> None:
+        with self._lock(fcntl.LOCK_EX):
+            for digest in set(digests) - referenced():
+                self._place(digest).unlink(missing_ok=True)
+
+    def collect(self, referenced: Callable[[], set[str]], grace_s: float) -> Collected:
         oldest = time.time() - grace_s
         count = freed = 0
-        stored = (file for file in (self.root / "sha256").glob("*/*/*") if file.name not in wanted)
-        for file in (*stored, *self._incoming.iterdir(), *self._partials.iterdir()):
-            with contextlib.suppress(FileNotFoundError):
-                status = file.stat()
-                if status.st_mtime <= oldest and not _is_locked(file):
-                    file.unlink()
-                    count, freed = count + 1, freed + status.st_size
+        stored = list((self.root / "sha256").glob("*/*/*"))
+        with self._lock(fcntl.LOCK_EX):
+            # Asked here: a row may have come to refer to an old file, that was not stored again, a moment ago.
+            wanted = referenced()
+            left = [file for file in stored if file.name not in wanted]
+            for file in (*left, *self._incoming.iterdir(), *self._partials.iterdir()):
+                with contextlib.suppress(FileNotFoundError):
+                    status = file.stat()
+                    if status.st_mtime <= oldest and not _is_locked(file):
+                        file.unlink()
+                        count, freed = count + 1, freed + status.st_size
         return Collected(blobs=count, bytes=freed)
+
+    @contextlib.contextmanager
+    def _lock(self, how: int) -> Iterator[None]:
+        """Shared by who keeps, exclusive for who lets go; across processes, and gone with its holder."""
+        with (self.root / ".lock").open("ab") as lock:
+            fcntl.flock(lock, how)
+            yield
 
 
 class DiskPartial:
@@ -200,7 +232,7 @@ class DiskPartial:
         _flush(self._stream)
         digest = self._digest.hexdigest()
         try:
-            self._blobs._bind(self._file, digest, expected)  # noqa: SLF001 - one store, two classes
+            self._blobs.bind(self._file, digest, expected)
         except DayspringError:
             self.restart("")
             raise

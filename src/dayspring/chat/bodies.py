@@ -15,6 +15,8 @@ __all__ = [
     "Drawn",
     "EmbeddingBody",
     "FunctionTool",
+    "ImagePart",
+    "ImageUrl",
     "Message",
     "ResponseFormat",
     "StreamOptions",
@@ -24,6 +26,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+EndUser = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+"""Whom a client asks for. It becomes a column of its own, and PostgreSQL's texts hold no NUL."""
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 
 
@@ -45,13 +50,25 @@ class RefusalPart(Strict):
     refusal: str
 
 
+class ImageUrl(Open):
+    url: Annotated[str, StringConstraints(min_length=1)]
+    """A `data:` URL, or an address that the server fetches."""
+    detail: Literal["auto", "low", "high", "original"] | None = None
+    """`low`: at most 512 pixels a side. The others: as much as the model reads."""
+
+
+class ImagePart(Open):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
 class OtherPart(Open):
-    """A picture, sound or file: understood by the wire, refused by models that have no such ability."""
+    """Sound or a file: understood by the wire, refused by models that have no such ability."""
 
-    type: Literal["image_url", "input_audio", "file"]
+    type: Literal["input_audio", "file"]
 
 
-Content = str | list[Annotated[TextPart | RefusalPart | OtherPart, Field(discriminator="type")]]
+Content = str | list[Annotated[TextPart | RefusalPart | ImagePart | OtherPart, Field(discriminator="type")]]
 
 
 class CalledFunction(Strict):
@@ -130,7 +147,7 @@ class Drawn(Open):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, lt=2**31)
-    user: Annotated[str, StringConstraints(max_length=512)] | None = None
+    user: EndUser | None = None
     top_k: int | None = Field(None, ge=0, le=1_000_000)
     min_p: float | None = Field(None, ge=0, le=1)
     repeat_penalty: float | None = Field(None, gt=0, le=4)
@@ -159,7 +176,7 @@ class ChatCompletionBody(Drawn):
     store: bool | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
-    safety_identifier: str | None = None
+    safety_identifier: EndUser | None = None
 
 
 class CompletionBody(Drawn):
@@ -167,7 +184,7 @@ class CompletionBody(Drawn):
 
     max_tokens: int | None = Field(None, ge=0, lt=2**31)
     """None: 16, as OpenAI has it. 0: only with `echo`, the prompt again."""
-    prompt: str | list[str] | list[Annotated[int, Field(ge=0)]] | list[list[Annotated[int, Field(ge=0)]]]
+    prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=16)
@@ -178,7 +195,7 @@ class EmbeddingBody(Open):
     """POST /v1/embeddings."""
 
     model: ModelId
-    input: str | list[str] | list[Annotated[int, Field(ge=0)]] | list[list[Annotated[int, Field(ge=0)]]]
+    input: str | list[str] | list[TokenId] | list[list[TokenId]]
     dimensions: int | None = Field(None, ge=1, le=65536)
     encoding_format: Literal["float", "base64"] = "float"
-    user: Annotated[str, StringConstraints(max_length=512)] | None = None
+    user: EndUser | None = None

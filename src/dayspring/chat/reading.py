@@ -6,14 +6,25 @@ refused by name. Nothing is dropped in silence.
 
 from typing import Any
 
+import orjson
 from pydantic import BaseModel
 
 from dayspring.chat import tools
-from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, Drawn, EmbeddingBody, Message
+from dayspring.chat.bodies import (
+    ChatCompletionBody,
+    CompletionBody,
+    Drawn,
+    EmbeddingBody,
+    ImagePart,
+    Message,
+    OtherPart,
+    RefusalPart,
+    TextPart,
+)
 from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Sampling
 from dayspring.core.errors import Malformed, UnsupportedParameter
 
-__all__ = ["chat_task", "completion_task", "embedding_task", "sampling"]
+__all__ = ["chat_task", "check_numbers", "completion_task", "embedding_task", "sampling"]
 
 _NOTES = frozenset({"user", "metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store"})
 """Fields that tell a service about the caller; our own engines have no use for them."""
@@ -29,6 +40,14 @@ _CHAT_UNSUPPORTED = {
 _MAX_INPUTS = 2048
 _MAX_CHOICES = 1024
 """Answers one completions body may ask for: each has its own slot and buffers while it is made."""
+
+
+def check_numbers(field: str, given: Any) -> None:
+    """Raises Malformed for a number that does not fit the frames and objects it is carried in: 64 bits."""
+    try:
+        orjson.dumps(given, default=BaseModel.model_dump)
+    except TypeError:  # orjson's own error is one
+        raise Malformed("a number in it has more than 64 bits. Correct it.", location=field) from None
 
 
 def sampling(body: Drawn, *, max_tokens: int | None, top_logprobs: int | None) -> Sampling:
@@ -61,6 +80,10 @@ def chat_task(body: ChatCompletionBody, *, speaks_openai: bool) -> ChatTask:
         _refuse_unsupported(body)
     plan = tools.plan(body, speaks_openai=speaks_openai)
     messages = tuple(message.model_dump(exclude_unset=True, mode="json") for message in body.messages)
+    parts = [message["content"] for message in messages if isinstance(message.get("content"), list)]
+    for field, given in (("messages", parts), ("tools", plan.tools), ("response_format", plan.schema)):
+        if given:
+            check_numbers(field, given)
     return ChatTask(
         messages=(*plan.preface, *messages),
         sampling=sampling(
@@ -147,8 +170,18 @@ def _check_messages(messages: list[Message], *, speaks_openai: bool) -> None:
             raise UnsupportedParameter(f"{where}.{extra[:100]}", "leave it out for this model")
         if isinstance(message.content, list):
             for part in message.content:
-                if part.type not in ("text", "refusal"):
-                    raise UnsupportedParameter(f"{where}.content", f"this model reads no {part.type!r}. Send text")
+                _check_part(part, message.role, f"{where}.content")
+
+
+def _check_part(part: TextPart | RefusalPart | ImagePart | OtherPart, role: str, where: str) -> None:
+    """Whether the model reads pictures at all is asked in dispatch, which has the model."""
+    if isinstance(part, OtherPart):
+        raise UnsupportedParameter(where, f"this model reads no {part.type!r}. Send text")
+    if isinstance(part, ImagePart):
+        if role not in ("user", "tool"):
+            raise UnsupportedParameter(where, f"a {role} message shows no picture. Put it into a user message")
+        for extra in (*(part.model_extra or {}), *(part.image_url.model_extra or {})):
+            raise UnsupportedParameter(f"{where}.image_url.{extra[:100]}", "leave it out for this model")
 
 
 def _refuse_unsupported(body: ChatCompletionBody) -> None:
@@ -157,8 +190,6 @@ def _refuse_unsupported(body: ChatCompletionBody) -> None:
             raise UnsupportedParameter(field, reason)
     if body.modalities is not None and set(body.modalities) != {"text"}:
         raise UnsupportedParameter("modalities", "this model answers in text only")
-    if body.store:
-        raise UnsupportedParameter("store", "answers are not stored here. Leave it out")
     _refuse_extra(body)
 
 
@@ -170,7 +201,7 @@ def _refuse_extra(body: BaseModel) -> None:
 def _extra(body: BaseModel, more: dict[str, Any]) -> dict[str, Any]:
     """What a service behind an upstream should see beside the task's own fields."""
     kept = dict(body.model_extra or {})
-    for field in (*_CHAT_UNSUPPORTED, "modalities", *_NOTES - {"metadata"}):
+    for field in (*_CHAT_UNSUPPORTED, "modalities", *_NOTES - {"metadata", "store"}):
         value = getattr(body, field, None)
         if value is not None:
             kept[field] = value

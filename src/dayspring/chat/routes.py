@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from dayspring.accounts.principals import Principal
+from dayspring.chat.account import account_headers
 from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, EmbeddingBody
-from dayspring.chat.service import ChatService, account_object
+from dayspring.chat.service import ChatService
 from dayspring.chat.wire import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -16,7 +17,7 @@ from dayspring.chat.wire import (
     TextCompletion,
     TextCompletionChunk,
 )
-from dayspring.dispatch.values import Receipt
+from dayspring.dispatch.values import Receipt, Ticket
 from dayspring.web.auth import Caller
 from dayspring.web.body import documented, read_body
 from dayspring.web.direct import DirectRoute
@@ -41,10 +42,10 @@ async def create_chat_completion(request: Request, caller: Caller) -> Response:
     """
     body = await read_body(request, ChatCompletionBody)
     service: ChatService = request.app.state.chat
-    identifier = request.scope["dayspring.request_id"]
+    ticket = Ticket(request.scope["dayspring.request_id"])
     if body.stream:
-        return EventStream(service.chat_stream(caller, body, identifier))
-    answer, receipt = await unless_client_leaves(request, service.chat(caller, body, identifier))
+        return EventStream(service.chat_stream(caller, body, ticket))
+    answer, receipt = await unless_client_leaves(request, service.chat(caller, body, ticket))
     return _answer(answer, caller, receipt)
 
 
@@ -61,10 +62,10 @@ async def create_completion(request: Request, caller: Caller) -> Response:
     """
     body = await read_body(request, CompletionBody)
     service: ChatService = request.app.state.chat
-    identifier = request.scope["dayspring.request_id"]
+    ticket = Ticket(request.scope["dayspring.request_id"])
     if body.stream:
-        return EventStream(service.complete_stream(caller, body, identifier))
-    answer, receipt = await unless_client_leaves(request, service.complete(caller, body, identifier))
+        return EventStream(service.complete_stream(caller, body, ticket))
+    answer, receipt = await unless_client_leaves(request, service.complete(caller, body, ticket))
     return _answer(answer, caller, receipt)
 
 
@@ -75,12 +76,10 @@ async def create_embeddings(request: Request, caller: Caller) -> Response:
     """Turn texts into vectors."""
     body = await read_body(request, EmbeddingBody)
     service: ChatService = request.app.state.chat
-    work = service.embed(caller, body, request.scope["dayspring.request_id"])
+    work = service.embed(caller, body, Ticket(request.scope["dayspring.request_id"]))
     answer, receipt = await unless_client_leaves(request, work)
     return _answer(answer, caller, receipt)
 
 
 def _answer(answer: dict[str, Any], caller: Principal, receipt: Receipt) -> Response:
-    account = account_object(receipt, caller)
-    headers = {f"x-dayspring-{name.replace('_', '-')}": str(value) for name, value in account.items()}
-    return Response(orjson.dumps(answer), headers=headers, media_type="application/json")
+    return Response(orjson.dumps(answer), headers=account_headers(receipt, caller), media_type="application/json")

@@ -6,7 +6,7 @@ that can be constrained makes it: one tool, the text is its arguments; several, 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,10 +14,12 @@ import orjson
 
 from dayspring.chat.bodies import ChatCompletionBody, FunctionTool, NamedTool
 from dayspring.contracts.events import ChoiceEnd, Event, TextDelta, ToolCallDelta
+from dayspring.contracts.models import Model
+from dayspring.contracts.registry import engine
 from dayspring.core.errors import Malformed
 from dayspring.core.ids import new_id
 
-__all__ = ["CallReader", "Plan", "forced_tool", "plan"]
+__all__ = ["CallReader", "Plan", "answering_readers", "event_readers", "forced_tool", "plan"]
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"arguments"\s*:\s*')
@@ -125,6 +127,27 @@ def _preface(forced: list[FunctionTool]) -> dict[str, Any]:
     shape = "its arguments" if len(forced) == 1 else 'an object with its "name" and its "arguments"'
     text = "Call a tool. Answer with one JSON value only: " + shape + ". The tools:\n" + "\n".join(lines)
     return {"role": "system", "content": text}
+
+
+def event_readers(body: ChatCompletionBody, n: int, *, native: bool) -> Callable[[Event], Any]:
+    """A function from each event to those to send: a forced call's text becomes the call."""
+    forced: list[FunctionTool] = [] if native else forced_tool(body)
+    if not forced:
+        return lambda event: (event,)
+    each = [CallReader(forced) for _ in range(n)]
+    return lambda event: each[getattr(event, "index", 0)].read(event)
+
+
+def answering_readers(body: ChatCompletionBody, n: int, model: Callable[[], Model]) -> Callable[[Event], Any]:
+    """As `event_readers`, for whichever model answers: of a name with fallbacks, the first event tells which."""
+    found: list[Callable[[Event], Any]] = []
+
+    def read(event: Event) -> Any:
+        if not found:
+            found.append(event_readers(body, n, native=engine(model().engine).speaks_openai))
+        return found[0](event)
+
+    return read
 
 
 class CallReader:

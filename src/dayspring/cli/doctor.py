@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dayspring import __version__
 from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, settings_for
 from dayspring.compute.devices import find_devices
+from dayspring.contracts.engine import LoadOptions
 from dayspring.contracts.registry import broken_engines, engines
 from dayspring.core.errors import DayspringError
 from dayspring.core.settings import Settings
@@ -33,7 +34,7 @@ class Finding(NamedTuple):
 def doctor(as_json: AsJson = False, home: Home = None) -> None:
     """Check the installation. Exit status 1 when something is broken."""
     settings = settings_for(home)
-    findings = [*_machine(settings), *_engines(), *_house(settings)]
+    findings = [*_machine(settings), *_engines(settings), *_house(settings)]
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -65,9 +66,10 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _engines() -> Iterator[Finding]:
+def _engines(settings: Settings) -> Iterator[Finding]:
     for name, engine in sorted(engines().items()):
-        yield Finding("ok", f"engine {name}", ", ".join(sorted(engine.abilities)))
+        lacks = engine.missing(LoadOptions(executables=settings.executables))
+        yield Finding("note" if lacks else "ok", f"engine {name}", lacks or ", ".join(sorted(engine.abilities)))
     for name, reason in sorted(broken_engines().items()):
         yield Finding("bad", f"engine {name}", f"{reason}; reinstall or remove the package that brings it")
 

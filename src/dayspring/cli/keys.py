@@ -33,6 +33,7 @@ def create(
     expires: Annotated[str | None, typer.Option(help="Ends after this long, e.g. 12h, 30d, 8w.")] = None,
     show_cost: Annotated[bool, typer.Option("--show-cost", help="Its answers carry price, cost and margin.")] = False,
     project: Annotated[str | None, typer.Option(help="Project id; without one the default project.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id of the user whose key it is; it can do no more.")] = None,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -45,6 +46,7 @@ def create(
         sees_cost=show_cost or admin,
         expires_at_ns=None if expires is None else time.time_ns() + _span_ns(expires),
         budget_nanos=None if budget is None else parse_amount(budget),
+        user_id=user or "",
     )
 
     async def work(house: House) -> NewKey:
@@ -95,6 +97,24 @@ def revoke(key_id: str, home: Home = None) -> None:
     """End a key at once. Requests under way finish."""
     key = in_house(home, lambda house: house.accounts.revoke_key(key_id))
     print(f"{key.id} ({key.name}) is revoked.")
+
+
+@app.command("rotate")
+def rotate(
+    key_id: str,
+    grace: Annotated[str | None, typer.Option(help="The old secret works this long too, e.g. 12h, 7d.")] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Give a key another secret and print it once. Its id, budget and history stay."""
+    grace_s = 0 if grace is None else _span_ns(grace) // 10**9
+    made = in_house(home, lambda house: house.keys.rotate(None, key_id, grace_s))
+    if as_json:
+        until = made.key.previous_until_ns
+        print_json({"id": made.key.id, "key": made.token, "previous_secret_until": until and until // 10**9})
+        return
+    print(f"{made.key.id} — the old secret works {'no more' if grace is None else f'for {grace}'}", file=sys.stderr)
+    print(made.token)
 
 
 @app.command("budget")

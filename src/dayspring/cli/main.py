@@ -16,8 +16,18 @@ from dayspring.core.errors import DayspringError
 
 __all__ = ["build", "main"]
 
-_COMMANDS = {"serve": "serve", "usage": "usage", "doctor": "doctor", "bench": "bench", "version": "version"}
-_NOUNS = ("models", "keys", "prices")
+_COMMANDS = {
+    "serve": "serve",
+    "backup": "backup",
+    "restore": "restore",
+    "usage": "usage",
+    "audit": "audit",
+    "doctor": "doctor",
+    "bench": "bench",
+    "bundle": "bundle",
+    "version": "version",
+}
+_NOUNS = ("models", "keys", "prices", "jobs", "limits", "alerts", "people", "organizations")
 
 
 def build(word: str = "") -> typer.Typer:
@@ -61,6 +71,6 @@ def main() -> None:
         sys.exit(1)
     except ValidationError as error:
         for fault in error.errors():
-            name = f"DAYSPRING_{fault['loc'][0]}".upper()
-            print(f"dayspring: {name}: {fault['msg']}. See docs/reference/settings.md.", file=sys.stderr)
+            name = f"DAYSPRING_{fault['loc'][0]}: ".upper() if fault["loc"] else ""
+            print(f"dayspring: {name}{fault['msg']}. See docs/reference/settings.md.", file=sys.stderr)
         sys.exit(1)

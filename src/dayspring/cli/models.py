@@ -1,4 +1,4 @@
-"""`dayspring models`: list, add, show and remove. Adding shows the plan first."""
+"""`dayspring models`: list, add, search, show, alias and remove. Adding shows the plan first."""
 
 import sys
 import time
@@ -10,15 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from dayspring.cli.model_aliases import alias
+from dayspring.cli.model_search import search
 from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table
 from dayspring.contracts.models import Ability, Model
 from dayspring.core.errors import InvalidRequest
+from dayspring.hub.adapters.entries import as_stored
+from dayspring.hub.licences import commercial_use
 from dayspring.hub.plan import Plan, Progress
 from dayspring.server.house import House
 
 __all__ = ["ProgressPrinter", "app"]
 
 app = typer.Typer(help="Models: where they come from, and which are here.", no_args_is_help=True)
+
+app.command("search")(search)
+app.command("alias")(alias)
 
 _LINE_EVERY_S = 5.0
 
@@ -43,13 +50,14 @@ def list_all(as_json: AsJson = False, home: Home = None) -> None:
 
 @app.command("add")
 def add(
-    source: Annotated[str, typer.Argument(help="pypi:, hf:, https:, file: or upstream: address, or a catalogue name.")],
+    source: Annotated[str, typer.Argument(help="Its address, its page at a hub, or a name of the catalogue.")],
     model_id: Annotated[str | None, typer.Option("--id", help="The name clients will send.")] = None,
     sha256: Annotated[str, typer.Option(help="The hash an https: file must have.")] = "",
     licence: Annotated[str, typer.Option(help="Your own word on its licence, an SPDX id.")] = "",
     accept_licence: Annotated[str | None, typer.Option(help="Who accepts its licence; recorded.")] = None,
     ability: Annotated[list[Ability] | None, typer.Option(help="What an upstream can do; repeat for more.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Engine option NAME=JSON; repeat for more.")] = None,
+    base: Annotated[str, typer.Option(help="The model here that an adapter (LoRA) changes.")] = "",
     plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -65,6 +73,7 @@ def add(
             licence=licence,
             abilities=tuple(ability or ()),
             options=_options(option or []),
+            base=base,
         )
         if plan_only and as_json:
             print_json(msgspec.to_builtins(plan))
@@ -84,7 +93,7 @@ def add(
     if model is None:
         return
     if as_json:
-        print_json(msgspec.to_builtins(model))
+        print_json(msgspec.to_builtins(as_stored(model)))
     else:
         print(f"{model.id} is here: {', '.join(model.abilities)}, run by {model.engine}.")
 
@@ -92,11 +101,13 @@ def add(
 @app.command("show")
 def show(model_id: str, as_json: AsJson = False, home: Home = None) -> None:
     """Show everything known about a model."""
-    model = in_house(home, lambda house: house.hub.get(model_id))
+    found = in_house(home, lambda house: house.hub.get(model_id))
+    model = as_stored(found)
     if as_json:
         print_json(msgspec.to_builtins(model))
         return
     facts = msgspec.to_builtins(model)
+    facts["adapters"] = ", ".join(adapter.id for adapter in found.adapters)
     facts.update(facts.pop("metadata", {}))
     facts["created_at"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(model.created_at))
     facts["abilities"] = ", ".join(model.abilities)
@@ -151,6 +162,7 @@ class ProgressPrinter:
 
 
 def _show_plan(plan: Plan) -> None:
+    use = commercial_use(plan.licence)
     rows = [
         ("Model", plan.id),
         ("From", plan.pinned),
@@ -159,8 +171,10 @@ def _show_plan(plan: Plan) -> None:
         ("Disk", f"{_size(plan.disk_bytes)} of {_size(plan.disk_free_bytes)} free"),
         ("Memory", f"{_size(plan.memory_bytes)} of {_size(plan.memory_limit_bytes)}"),
         ("Licence", plan.licence.name or "unknown"),
+        ("Commercial use", f"{use.verdict}: {use.reason}"),
         ("Engine", plan.engine or "none can run it"),
         ("Can", ", ".join(plan.abilities)),
+        ("Changes", plan.base),
         ("Converted", plan.conversion),
         *(("Warning", warning) for warning in plan.warnings),
         *(("Refused", refusal) for refusal in plan.refusals),

@@ -7,7 +7,7 @@ import typer
 from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, warn
 from dayspring.core.errors import InvalidRequest
 from dayspring.core.money import Rate, Unit, format_amount, parse_amount
-from dayspring.ledger.prices import PriceRequest, PriceVersion
+from dayspring.ledger.prices import Kind, PriceRequest, PriceVersion
 from dayspring.server.house import House
 
 __all__ = ["app"]
@@ -26,9 +26,12 @@ def set_price(
     request: Annotated[str | None, typer.Option(help="Flat, for each request.")] = None,
     device_second: Annotated[str | None, typer.Option(help="For a second of measured device time.")] = None,
     upstream: Annotated[str | None, typer.Option(help="Set what this upstream target takes instead.")] = None,
+    batch: Annotated[bool, typer.Option("--batch", help="Set what batch work pays instead.")] = False,
     home: Home = None,
 ) -> None:
     """Begin a new price version now. What is settled keeps the old one."""
+    if batch and upstream:
+        raise InvalidRequest("A price is for batch work or for an upstream, not both. Set them one by one.")
     said = (
         (Unit.INPUT_TOKEN, input_, _MILLION),
         (Unit.CACHED_TOKEN, cached, _MILLION),
@@ -39,9 +42,8 @@ def set_price(
     rates = {unit: Rate(parse_amount(amount), per) for unit, amount, per in said if amount is not None}
     if not rates:
         raise InvalidRequest("No price was given. Name at least one, such as --input 0.15 --output 0.60.")
-    wanted = PriceRequest(
-        model_id=model, rates=rates, kind="upstream" if upstream else "price", target=upstream or "", created_by="cli"
-    )
+    kind: Kind = "upstream" if upstream else "batch" if batch else "price"
+    wanted = PriceRequest(model_id=model, rates=rates, kind=kind, target=upstream or "", created_by="cli")
 
     async def work(house: House) -> PriceVersion:
         if model != "*" and model not in {each.id for each in await house.hub.list()}:
@@ -61,8 +63,12 @@ def list_all(as_json: AsJson = False, home: Home = None) -> None:
     if as_json:
         print_json([_as_dict(version) for version in versions])
         return
-    rows = [(version.id, version.model_id, version.target or "customers", _spelled(version)) for version in versions]
+    rows = [(version.id, version.model_id, _payer(version), _spelled(version)) for version in versions]
     print_table((">Version", "Model", "Paid by or to", "Rates"), rows, empty="No price is set: every model is free.")
+
+
+def _payer(version: PriceVersion) -> str:
+    return version.target or ("customers, batch work" if version.kind == "batch" else "customers")
 
 
 def _spelled(version: PriceVersion) -> str:

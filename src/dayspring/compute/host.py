@@ -26,7 +26,7 @@ from dayspring.contracts import wire
 from dayspring.contracts.engine import Session
 from dayspring.contracts.events import Started, Usage
 from dayspring.contracts.models import Ability, Model
-from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Sampling, Task
+from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, RerankTask, Sampling, Task
 from dayspring.core.errors import DayspringError, Defect
 
 _new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -175,6 +175,8 @@ async def _first_inference(session: Session, model: Model) -> None:
         task = ChatTask(({"role": "user", "content": "Hello"},), one)
     elif Ability.COMPLETION in model.abilities:
         task = CompletionTask(("Hello",), one)
+    elif Ability.RERANK in model.abilities:
+        task = RerankTask("Hello", ("Hello",))
     else:
         task = EmbeddingTask(("Hello",))
     events = [event async for event in session.run(task)]
@@ -200,6 +202,7 @@ def _die_with(parent: int) -> None:
 def main(arguments: list[str]) -> None:
     """FD of the connected socket, then the server's process id."""
     descriptor, parent = map(int, arguments)
+    os.set_inheritable(descriptor, False)  # a program that an engine starts must not hold our end open
     _die_with(parent)
     for polite in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the server's to handle, it ends streams
         signal.signal(polite, signal.SIG_IGN)

@@ -126,7 +126,7 @@ class Residency:
         if engine.placement == "inline":
             resident = Resident(model, engine, NETWORK, 0)
         else:
-            usable = [device for device in self._devices if device.kind in engine.devices]
+            usable = [device for device in self._devices if device.kind in engine.runs_on(model)]
             needed = {device.id: engine.memory_bytes(model, self._options(device)) for device in usable}
             placement = place(model.id, needed, usable, self._budget_bytes, self._all)
             for victim in list(self._all):
@@ -194,6 +194,7 @@ class Residency:
             kv_contexts=self._settings.kv_contexts,
             memory_bytes=self._budget_bytes[device.id],
             request_timeout_s=self._settings.request_timeout_s,
+            executables=self._settings.executables,
         )
 
     def _trim(self, device: Device) -> None:

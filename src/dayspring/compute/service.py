@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from dayspring.compute.call import Call
 from dayspring.compute.devices import find_devices
 from dayspring.compute.placement import budgets
@@ -22,7 +24,7 @@ from dayspring.contracts.engine import Engine
 from dayspring.contracts.events import Event
 from dayspring.contracts.models import Model
 from dayspring.contracts.tasks import Task
-from dayspring.core.errors import WorkerDied
+from dayspring.core.errors import Unavailable, WorkerDied
 from dayspring.core.settings import Settings
 
 __all__ = ["Compute", "Run"]
@@ -38,8 +40,7 @@ class Run:
 
     def __init__(self, residency: Residency, model: Model, task: Task) -> None:
         self._residency = residency
-        self._model = model
-        self._task = task
+        self._model, self._task = _hosted(model, task)
         self._resident: Resident | None = None
         self._call: Call | None = None
         self._number = 0
@@ -86,6 +87,18 @@ class Run:
             self._residency.release(resident)
 
 
+def _hosted(model: Model, task: Task) -> tuple[Model, Task]:
+    """What is loaded for a model and what is asked of it: an adapter's base, and the adapter by its id."""
+    if not model.base:
+        return model, task
+    if model.host is None:
+        raise Unavailable(
+            f"Model {model.id!r} is an adapter of {model.base!r}, which is not here as it was",
+            "Add the base again as it was, or remove the adapter and add it to the base that is here.",
+        )
+    return model.host, msgspec.structs.replace(task, adapter=model.id)
+
+
 class Compute:
     def __init__(
         self,
@@ -110,6 +123,7 @@ class Compute:
 
     async def count_tokens(self, model: Model, task: Task) -> int:
         """Input tokens of the task, exactly as `run` counts them. Loads the model if it is not."""
+        model, task = _hosted(model, task)
         resident = await self._residency.acquire(model)
         try:
             counter = resident.worker or resident.session
@@ -121,7 +135,7 @@ class Compute:
 
     async def load(self, model: Model) -> None:
         """Has the model ready, unless it is. Raises as `run` does."""
-        self._residency.release(await self._residency.acquire(model))
+        self._residency.release(await self._residency.acquire(model.host or model))
 
     async def unload(self, model: str) -> None:
         """Lets go of a model, by id. Raises NotFound when it is not loaded, Conflict while it is in use."""

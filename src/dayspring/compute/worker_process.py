@@ -107,6 +107,11 @@ class WorkerProcess:
             while data := await process.stdout.read(_LOG_READ_BYTES):
                 log.write(data)
             code = await process.wait()
+        except asyncio.CancelledError:
+            # The room closes while this process dies: it is waited for, or it and its pipe outlive the loop.
+            self._kill_now()
+            await process.communicate()
+            raise
         finally:
             log.close()
         self._end(_how(code))

@@ -4,7 +4,8 @@ A partial is a file on its way in. It is keyed by what the caller expects of it 
 so that a download goes on where it stopped.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +50,9 @@ class BlobStore(Protocol):
 
     def has(self, digest: str) -> bool: ...
 
+    def hold(self, digest: str) -> bool:
+        """As `has`, for who is about to refer to it: a collection leaves it for another `grace_s`."""
+
     def size(self, digest: str) -> int:
         """Bytes. Raises NotFound."""
 
@@ -61,8 +65,21 @@ class BlobStore(Protocol):
     def adopt(self, file: Path, expected: str = "") -> str:
         """Move a finished file of the same disk in. The file is gone afterwards."""
 
+    @property
+    def incoming(self) -> Path:
+        """A folder on the same disk, for files that `adopt` or `bind` will take."""
+
+    def bind(self, file: Path, digest: str, expected: str = "", *, alike: bool = False) -> str:
+        """As `adopt`, for a flushed file whose digest the caller has computed.
+
+        `alike`: the same steps whether the content was there or not, so that the time they take tells nobody.
+        """
+
     def read(self, digest: str) -> Iterator[bytes]:
         """The file in chunks. Raises Unavailable before the last one if the content is no longer what it was."""
+
+    def read_span(self, digest: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes from `start` to before `stop`, in chunks, as they lie on the disk."""
 
     def verify(self, digest: str) -> None:
         """Read it all. Raises Unavailable for damage, NotFound for absence."""
@@ -73,8 +90,12 @@ class BlobStore(Protocol):
     def partial(self, key: str) -> Partial:
         """The file on its way in under this key. Raises Conflict while another writer has it."""
 
-    def remove(self, digest: str) -> None:
-        """Let go of one file; absent is well."""
+    def keeping(self) -> AbstractContextManager[None]:
+        """Hold it from a file's arrival until the row that refers to it is committed: nothing is let go meanwhile."""
 
-    def collect(self, referenced: Iterable[str], grace_s: float) -> Collected:
-        """Remove what is not referenced and was not touched for `grace_s` seconds; partials too."""
+    def release(self, digests: Iterable[str], referenced: Callable[[], set[str]]) -> None:
+        """Let go of those that nothing refers to. `referenced` is asked while nobody is `keeping`."""
+
+    def collect(self, referenced: Callable[[], set[str]], grace_s: float) -> Collected:
+        """Remove what is not referenced and was not touched for `grace_s` seconds; partials too. `referenced` is asked
+        while nobody is `keeping`."""

@@ -34,6 +34,8 @@ class LoadOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     request_timeout_s: float = 600
     secrets: dict[str, str] = {}
     """For inline engines only: upstream keys by host. Never sent to a process."""
+    executables: dict[str, str] = {}
+    """Programs that engines start, by the engine's name: a name to look for, or a path."""
 
 
 @runtime_checkable
@@ -85,6 +87,12 @@ class Engine(Protocol):
         The function is `async (model, device, options) -> Session`.
         """
 
+    def runs_on(self, model: Model) -> frozenset[str]:
+        """Those kinds of device that this model may be placed on."""
+
+    def missing(self, options: LoadOptions) -> str:
+        """What this machine lacks to run any model with it, and what to do, in a sentence; empty for nothing."""
+
     def memory_bytes(self, model: Model, options: LoadOptions) -> int:
         """What the model will need on its device, from its header alone."""
 
@@ -100,6 +108,12 @@ class engine_defaults:  # noqa: N801 - read as a word in `class Echo(engine_defa
     devices: frozenset[str] = frozenset({"cpu"})
     placement: Literal["process", "inline"] = "process"
     speaks_openai: bool = False
+
+    def runs_on(self, model: Model) -> frozenset[str]:
+        return self.devices
+
+    def missing(self, options: LoadOptions) -> str:
+        return ""
 
     def memory_bytes(self, model: Model, options: LoadOptions) -> int:
         return model.memory_bytes or model.size_bytes

@@ -5,7 +5,9 @@ An engine yields these; dispatch counts them, so that a stream cut short is stil
 
 import msgspec
 
-__all__ = ["ChoiceEnd", "Embedding", "Event", "Started", "TextDelta", "TokenLogprob", "ToolCallDelta", "Usage"]
+__all__ = [
+    "ChoiceEnd", "Embedding", "Event", "Rerank", "Started", "TextDelta", "TokenLogprob", "ToolCallDelta", "Usage",
+]  # fmt: skip
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,12 +56,21 @@ class ChoiceEnd(msgspec.Struct, frozen=True, omit_defaults=True, tag="end"):
     reason: str
     """`stop`, `length`, `tool_calls` or `content_filter`."""
     index: int = 0
+    stop: str = ""
+    """The stop sequence that ended it, where the engine tells."""
 
 
 class Embedding(msgspec.Struct, frozen=True, tag="embedding"):
     index: int
     vector: bytes
     """Little-endian float32, `dimensions` of them, of unit length."""
+
+
+class Rerank(msgspec.Struct, frozen=True, tag="rerank"):
+    index: int
+    """Of the document."""
+    score: float
+    """How well it answers the query: larger is better."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, tag="usage"):
@@ -78,4 +89,4 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, tag="usage"):
     """A service reported no counts, so these are cautious ones: see the engine for how it counts."""
 
 
-Event = Started | TextDelta | ToolCallDelta | ChoiceEnd | Embedding | Usage
+Event = Started | TextDelta | ToolCallDelta | ChoiceEnd | Embedding | Rerank | Usage

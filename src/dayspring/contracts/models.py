@@ -5,7 +5,10 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Ability", "Model"]
+__all__ = ["UNKNOWN_PICTURE_TOKENS", "Ability", "Adapter", "Modality", "Model"]
+
+UNKNOWN_PICTURE_TOKENS = 4096
+"""Tokens that one picture is taken to come to at most where a model does not say."""
 
 
 class Ability(StrEnum):
@@ -14,6 +17,23 @@ class Ability(StrEnum):
     CHAT = "chat"
     COMPLETION = "completion"
     EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+
+class Modality(StrEnum):
+    """What a message may hold beside text. The value is the type of the content part that carries it."""
+
+    IMAGE = "image_url"
+
+
+class Adapter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a base model is loaded with: low-rank weights that a task may ask for by id."""
+
+    id: str
+    path: str
+    """The file or folder on this machine."""
+    sha256: str = ""
+    rank: int = 0
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,3 +66,19 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     """Settings of this model for its engine, checked by the engine."""
     metadata: dict[str, Any] = {}
     """Facts read from the file's header: architecture, parameters, quantisation."""
+    reads: tuple[Modality, ...] = ()
+    """What its messages may hold beside text. An upstream reads what its service reads."""
+    picture_tokens: int = 0
+    """Most input tokens that one picture comes to; 0 when it is not known."""
+    base: str = ""
+    """For an adapter: id of the model it changes."""
+    base_sha256: str = ""
+    """For an adapter: what it was made for and checked against."""
+    adapters: tuple[Adapter, ...] = ()
+    """For a base: what its worker loads beside it. Filled in when the model is looked up, never stored."""
+    host: "Model | None" = None
+    """For an adapter: the base with its adapters, which is what a worker loads. Filled in like `adapters`."""
+
+    def may_read(self, modality: str) -> bool:
+        """Whether a content part of this type may be sent to it."""
+        return modality in self.reads or self.format == "upstream"

@@ -3,11 +3,12 @@
 A task says what to do, never who asked or what it costs. Fields follow OpenAI's names where OpenAI has one.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["ChatTask", "CompletionTask", "EmbeddingTask", "Sampling", "Task"]
+__all__ = ["ChatTask", "CompletionTask", "EmbeddingTask", "RerankTask", "Sampling", "Task", "without_pictures"]
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,7 +35,8 @@ class ChatTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     """Continue a conversation. Events: TextDelta, ToolCallDelta, ChoiceEnd for each choice, then Usage."""
 
     messages: tuple[dict[str, Any], ...]
-    """OpenAI's message objects, already validated."""
+    """OpenAI's message objects, already validated. A picture is a `data:` URL of PNG, JPEG, WebP or GIF whose header
+    was read and bounded (`core.pictures`); no engine ever fetches one."""
     sampling: Sampling = Sampling()
     n: int = 1
     tools: tuple[dict[str, Any], ...] = ()
@@ -49,6 +51,10 @@ class ChatTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     """Fields of the request this platform does not read, for engines that pass them on."""
     prompt_limit: int | None = None
     """Input tokens the reservation covers. An engine that finds more must stop with PromptOverLimit before working."""
+    cache_scope: str = ""
+    """Whose prompts' key-value memory may be reused: a prefix is shared only between tasks of one scope."""
+    adapter: str = ""
+    """Id of one of the model's adapters; empty: the model itself."""
 
 
 class CompletionTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="completion"):
@@ -61,6 +67,8 @@ class CompletionTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="compl
     stream: bool = True
     extra: dict[str, Any] = {}
     prompt_limit: int | None = None
+    cache_scope: str = ""
+    adapter: str = ""
 
 
 class EmbeddingTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="embedding"):
@@ -70,8 +78,40 @@ class EmbeddingTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="embedd
     dimensions: int | None = None
     """Keep the first so many and renormalise; an engine refuses what its model was not trained for."""
     purpose: Literal["", "query", "document"] = ""
+    queries: int = 0
+    """So many inputs, the first ones, are queries and the others documents; for one `purpose` of all it is 0."""
     extra: dict[str, Any] = {}
     prompt_limit: int | None = None
+    adapter: str = ""
 
 
-Task = ChatTask | CompletionTask | EmbeddingTask
+class RerankTask(msgspec.Struct, frozen=True, omit_defaults=True, tag="rerank"):
+    """How well each document answers the query. Events: Rerank for each document, in order, then Usage."""
+
+    query: str
+    documents: tuple[str, ...]
+    extra: dict[str, Any] = {}
+    prompt_limit: int | None = None
+    adapter: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What a model reads: the query with each document."""
+        return tuple(f"{self.query}\n{document}" for document in self.documents)
+
+
+Task = ChatTask | CompletionTask | EmbeddingTask | RerankTask
+
+
+def without_pictures(messages: Sequence[dict[str, Any]]) -> tuple[Sequence[dict[str, Any]], int]:
+    """The messages without their pictures, and how many there were; the messages themselves where there were none."""
+    pictures, kept = 0, list[dict[str, Any]]()
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list | tuple) and any(part.get("type") == "image_url" for part in content):
+            texts = [part for part in content if part.get("type") != "image_url"]
+            pictures += len(content) - len(texts)
+            kept.append({**message, "content": texts})
+        else:
+            kept.append(message)
+    return (kept, pictures) if pictures else (messages, 0)

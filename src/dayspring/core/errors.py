@@ -6,8 +6,14 @@
     │   ├── UnsupportedParameter       400 a field or schema keyword this model cannot honour
     │   ├── ContextLengthExceeded      400 the prompt does not fit the model
     │   ├── TooLarge                   413 the body is over the limit
+    │   ├── HeadTooLarge               431 the address or the headers are over the limit
+    │   ├── ClientTooSlow              408 the request did not arrive in time
+    │   ├── Misdirected                421 the request names another host
+    │   ├── OutOfRange                 416 the file ends before the part that is asked for
+    │   ├── DiskQuotaExceeded          413 the project has no disk space left for it
     │   └── Refused                    400 a model or file that a safety rule refuses
     ├── Unauthenticated                401 no key, or one that is not ours
+    │   └── SignInFailed               401 who signs in could not be verified
     ├── PermissionDenied               403 the key may not do this
     ├── NotFound                       404 no such thing in this project
     ├── Conflict                       409 the thing is in another state
@@ -31,19 +37,25 @@ from typing import ClassVar
 
 __all__ = [
     "Busy",
+    "ClientTooSlow",
     "Conflict",
     "ContextLengthExceeded",
     "DayspringError",
     "Defect",
+    "DiskQuotaExceeded",
+    "HeadTooLarge",
     "InsufficientQuota",
     "InvalidRequest",
     "Malformed",
+    "Misdirected",
     "NotFound",
     "OutOfMemory",
+    "OutOfRange",
     "PermissionDenied",
     "PromptOverLimit",
     "Refused",
     "ReservationLost",
+    "SignInFailed",
     "TimedOut",
     "TooLarge",
     "Unauthenticated",
@@ -131,6 +143,67 @@ class TooLarge(InvalidRequest):
         super().__init__(f"{what} is over the limit of {limit_bytes} bytes. Send less, or raise {setting}.")
 
 
+class DiskQuotaExceeded(InvalidRequest):
+    """What is sent and what the project keeps are together more than it may keep."""
+
+    code = "disk_quota_exceeded"
+    status = 413
+
+    def __init__(self, *, quota_bytes: int) -> None:
+        super().__init__(
+            f"With this the project would keep more than its {quota_bytes} bytes. "
+            "Delete files it no longer needs, or have an administrator raise its disk quota."
+        )
+
+
+class HeadTooLarge(InvalidRequest):
+    """The address and headers of the request are over the limit; 414 where it is the address alone."""
+
+    code = "head_too_large"
+    status = 431
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The address or the headers of the request are over {limit_bytes} bytes. Send what is long in the body."
+        )
+
+
+class ClientTooSlow(InvalidRequest):
+    """The request did not arrive in time."""
+
+    code = "client_too_slow"
+    status = 408
+
+    def __init__(self, what: str, limit_s: float) -> None:
+        super().__init__(
+            f"{what} did not arrive within {limit_s:g} s. Send it faster, or raise DAYSPRING_CLIENT_TIMEOUT_S."
+        )
+
+
+class Misdirected(InvalidRequest):
+    """The request came here under a name that is not this server's."""
+
+    code = "misdirected"
+    status = 421
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host!r} is not a name of this server. Call it by its address, or add the name to "
+            "DAYSPRING_ALLOWED_HOSTS."
+        )
+
+
+class OutOfRange(InvalidRequest):
+    """The part of a file that the Range header asks for begins where the file has ended."""
+
+    code = "out_of_range"
+    status = 416
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The file has {size_bytes} bytes. Ask for a part of them, or leave the Range header out.")
+        self.size_bytes = size_bytes
+
+
 class Refused(InvalidRequest):
     """A model or file a safety rule refuses: which file, which rule, what to do."""
 
@@ -149,6 +222,15 @@ class Unauthenticated(DayspringError):
         super().__init__(
             f"{reason}. Send 'Authorization: Bearer <key>' with a key made by 'dayspring keys create'.",
         )
+
+
+class SignInFailed(Unauthenticated):
+    """Which of email, password and link was wrong is not told."""
+
+    code = "invalid_credentials"
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        DayspringError.__init__(self, f"{reason}. {remedy}")
 
 
 class PermissionDenied(DayspringError):

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from dayspring.contracts.events import Event
-from dayspring.contracts.tasks import ChatTask, CompletionTask
+from dayspring.contracts.events import Event, Usage
+from dayspring.contracts.models import Model
+from dayspring.contracts.tasks import ChatTask, CompletionTask, Task
 from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, PromptOverLimit, TimedOut, WorkerDied
 from dayspring.core.money import Unit
 from dayspring.dispatch import bounds
+from dayspring.dispatch.fallback import Way, passes
 from dayspring.dispatch.produced import Produced
 from dayspring.dispatch.values import Order, Receipt
 from dayspring.ledger import pricing
+from dayspring.ledger.prices import PriceVersion
 from dayspring.ledger.values import ReserveRequest, Settlement, Status
 
 if TYPE_CHECKING:
@@ -38,7 +41,10 @@ class Call:
     def __init__(self, dispatch: "Dispatch", order: Order) -> None:
         self._dispatch = dispatch
         self._order = order
-        self._task = order.task
+        self._model = order.model
+        self._task = _scoped(order, order.task)
+        self._rest: list[Way] = []
+        """What is left to try, in order, when the model is not available."""
         self._clock = dispatch.clock
         self._started_ns = self._clock.time_ns()
         self._limit_s = dispatch.settings.request_timeout_s
@@ -50,27 +56,38 @@ class Call:
         """Device time of every attempt, and what it cost; the client pays for the last attempt alone."""
         self._device = ""
         self._closed = False
+        self._turn = AsyncExitStack()
+        """The place in the lane, and what the limits count while the call runs."""
+
+    @property
+    def model(self) -> Model:
+        """The model that answers; of an alias with fallbacks, certain once the first event has come."""
+        return self._model
 
     @property
     def reasoning_tokens(self) -> int:
         """Output tokens that were thought, not said; part of the usage's output tokens."""
         return self._made.reasoning_tokens
 
+    @property
+    def used(self) -> Usage:
+        """What was used so far, or in all once it has ended."""
+        return self._made.used()
+
     async def __aenter__(self) -> Self:
         self._dispatch.entered()
         try:
+            if self._order.yields:
+                await self._turn.enter_async_context(self._dispatch.lanes.turn(self._order.ticket.lane))
             self._deadline_s = asyncio.get_running_loop().time() + self._limit_s
-            self._price = await self._dispatch.prices.current(self._order.model.id)
-            try:
-                await self._reserve(bounds.input_bound(self._task, self._order.model))
-            except InsufficientQuota as refusal:
-                if refusal.left_nanos is None or self._least_nanos() > refusal.left_nanos:
-                    raise
-                # The bound is up to four times the truth for English text: count before turning anyone away.
-                counting = self._dispatch.compute.count_tokens(self._order.model, self._task)
-                await self._reserve(await self._in_time(counting), exact=True)
+            self._enter_limits()
+            self._price = await self._charged(self._model)
+            self._task = await self._seen(self._task, self._model)
+            for model, task in self._dispatch.others(self._order, self._task):
+                self._rest.append(Way(model, _scoped(self._order, task), await self._charged(model)))
+            await self._reserve_first()
         except BaseException:
-            self._dispatch.left()
+            await self._leave()
             raise
         return self
 
@@ -88,11 +105,12 @@ class Call:
                     log.error("the work of a request did not stop cleanly", exc_info=fault)
             if not self._closed:
                 left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
+                left = left and not self._order.ticket.bill_key  # work that is done again is paid when it is done
                 # What could not be booked is kept by dispatch, and logged; `error` says more to the client.
                 with suppress(Exception):
                     await self._close("cancelled" if left else "failed")
         finally:
-            self._dispatch.left()
+            await self._leave()
         if cancelled is not None and not isinstance(error, asyncio.CancelledError):
             raise cancelled
 
@@ -103,19 +121,81 @@ class Call:
     async def settle(self) -> Receipt:
         """Books the finished request. Returns when that is durable. Raises WorkerDied when it has no end."""
         if self._made.usage is None:
-            raise WorkerDied(model=self._order.model.id)
+            raise WorkerDied(model=self._model.id)
         return await self._close("completed")
+
+    async def _seen(self, task: Task, model: Model) -> Task:
+        """The task with its pictures here. A task read again for a fallback has them as the caller sent them."""
+        if not isinstance(task, ChatTask):
+            return task
+        return await self._in_time(self._dispatch.pictures.resolved(task, model))
+
+    def _enter_limits(self) -> None:
+        """Counts the call against the rates of its key, project and organization. Batch work has none."""
+        order = self._order
+        if order.principal.limits and order.ticket.lane == "live":
+            admission = self._dispatch.limiter.enter(order.principal, bounds.estimate(self._task, self._model))
+            self._turn.callback(lambda: admission.leave(self._taken_tokens()))
+
+    def _taken_tokens(self) -> int:
+        used = self._made.used()
+        return used.input_tokens + used.output_tokens
+
+    async def _leave(self) -> None:
+        self._dispatch.left()
+        await self._turn.aclose()
+
+    async def _charged(self, model: Model) -> PriceVersion:
+        batch = self._order.ticket.lane == "batch"
+        return await self._dispatch.prices.charged(model.id, batch=batch, base=model.base)
+
+    async def _reserve_first(self) -> None:
+        """Reserves for the dearest of all that may be tried; a fallback that the budget does not cover is left out."""
+        try:
+            try:
+                await self._reserve(bounds.input_bound(self._task, self._model))
+            except InsufficientQuota as refusal:
+                if refusal.left_nanos is None or not self._rest:
+                    raise
+                left = refusal.left_nanos
+                self._rest = [way for way in self._rest if way.bound_nanos(self._limit_s) <= left]
+                await self._reserve(bounds.input_bound(self._task, self._model))
+        except InsufficientQuota as refusal:
+            if refusal.left_nanos is None or self._least_nanos() > refusal.left_nanos:
+                raise
+            # The bound is up to four times the truth for English text: count before turning anyone away.
+            counting = self._dispatch.compute.count_tokens(self._model, self._task)
+            self._rest = []  # nobody counts for them
+            await self._reserve(await self._in_time(counting), exact=True)
+
+    async def _try_next(self, failure: DayspringError) -> bool:
+        """Turns to the next model, if there is one and time for it. What is held then is for that one and the rest."""
+        if not self._rest or not passes(failure) or asyncio.get_running_loop().time() >= self._deadline_s:
+            return False
+        way = self._rest.pop(0)
+        log.warning(
+            "a model is not available and the next is tried",
+            extra={
+                "request_id": self._order.request_id,
+                "model": self._model.id,
+                "next": way.model.id,
+                "reason": failure.message,
+            },
+        )
+        self._model, self._task, self._price = way.model, await self._seen(way.task, way.model), way.price
+        await self._reserve(bounds.input_bound(self._task, self._model), again=True)
+        return True
 
     async def _reserve(self, input_tokens: int, *, exact: bool = False, again: bool = False) -> None:
         order, rates = self._order, self._price.rates
-        most = bounds.output_bound(self._task, order.model, input_tokens=input_tokens if exact else None)
+        most = bounds.output_bound(self._task, self._model, input_tokens=input_tokens if exact else None)
         quantities = bounds.quantities(input_tokens, most, timeout_s=self._limit_s)
         request = ReserveRequest(
             order.request_id,
             order.principal,
-            order.model.id,
+            self._model.id,
             type(self._task).__struct_config__.tag,  # type: ignore[arg-type]  # every task has a text tag
-            pricing.bound(rates, quantities),
+            max(pricing.bound(rates, quantities), *(way.bound_nanos(self._limit_s) for way in self._rest), 0),
             self._price.id,
         )
         ledger = self._dispatch.ledger
@@ -129,7 +209,7 @@ class Call:
 
     def _least_nanos(self) -> int:
         """What this request costs at least, whatever its prompt comes to."""
-        output = min(bounds.choices(self._task), bounds.output_bound(self._task, self._order.model))
+        output = min(bounds.choices(self._task), bounds.output_bound(self._task, self._model))
         fewest = bounds.quantities(1, output, timeout_s=self._limit_s)
         return pricing.bound(self._price.rates, fewest)
 
@@ -145,7 +225,7 @@ class Call:
         return refusal.with_remedy(f"Send {field} of at most {fits // choices}, or have the budget raised.")
 
     async def _run(self) -> AsyncGenerator[Event, None]:
-        """The events, Started and Usage apart; one more try where nothing was sent.
+        """The events, Started and Usage apart; one more try where nothing was sent, then the models that are left.
 
         Nobody reads a whole answer before its end, so its events are held back until then.
         """
@@ -163,15 +243,18 @@ class Call:
                         else:
                             held.append(event)
                 break
-            except WorkerDied:
-                if sent or died:
-                    raise
-                died = True
             except PromptOverLimit as over:
                 if sent or recounted:
                     raise Defect(self._order.request_id) from over
                 recounted = True
                 await self._reserve(over.input_tokens, exact=True, again=True)
+            except DayspringError as failure:
+                if not sent and not died and isinstance(failure, WorkerDied):
+                    died = True
+                elif not sent and await self._try_next(failure):
+                    died = recounted = False
+                else:
+                    raise
         for event in held:
             yield event
 
@@ -180,7 +263,7 @@ class Call:
         made = self._made
         try:
             async with AsyncExitStack() as stack:
-                entering = stack.enter_async_context(self._dispatch.compute.run(self._order.model, self._task))
+                entering = stack.enter_async_context(self._dispatch.compute.run(self._model, self._task))
                 run = await self._in_time(entering)
                 events = aiter(run)
                 while (event := await self._in_time(anext(events, None))) is not None:
@@ -226,7 +309,7 @@ class Call:
         target = self._made.used().upstream
         if not target:
             return {}
-        return (await self._dispatch.prices.current(self._order.model.id, kind="upstream", target=target)).rates
+        return (await self._dispatch.prices.current(self._model.id, kind="upstream", target=target)).rates
 
     def _settlement(self, status: Status, bill: pricing.Rates) -> Settlement:
         order, usage = self._order, self._made.used()
@@ -244,7 +327,7 @@ class Call:
             started_at_ns=self._started_ns,
             finished_at_ns=self._clock.time_ns(),
             first_token_ns=self._made.first_ns,
-            engine=order.model.engine,
+            engine=self._model.engine,
             device=self._device,
             busy_ns=self._busy_ns,
             quantities=quantities,
@@ -253,6 +336,7 @@ class Call:
             upstream=usage.upstream,
             upstream_cost_nanos=pricing.total(pricing.price(bill, quantities)),
             metadata=order.metadata or None,
+            bill_key=order.ticket.bill_key,
         )
 
     async def _book(self, settlement: Settlement) -> Receipt:
@@ -265,7 +349,7 @@ class Call:
             charged, excess = settled.price_nanos, settled.excess_nanos
         return Receipt(
             order.request_id,
-            order.model.id,
+            self._model.id,
             settlement.status,
             self._made.used(),
             self._device,
@@ -276,3 +360,10 @@ class Call:
             excess,
             None if first_ns is None else (first_ns - self._started_ns) / 1e9,
         )
+
+
+def _scoped(order: Order, task: Task) -> Task:
+    """The task, which finds the prompt prefixes of its own project only: how long a prompt takes tells who sent it."""
+    if isinstance(task, ChatTask | CompletionTask):
+        return msgspec.structs.replace(task, cache_scope=order.principal.project_id)
+    return task

@@ -2,7 +2,8 @@
 
 What holds, whatever happens to the client, the worker or this task: a call that reserved money settles or releases it
 exactly once; a stream cut short by its client is settled for what was produced; a request that failed costs the client
-nothing and its measured cost is still booked. A worker that dies before anything was sent is tried once more. What the
+nothing and its measured cost is still booked. A worker that dies before anything was sent is tried once more, then the
+other models that the name leads to, each at its own price, within a reservation that covers the dearest. What the
 database cannot take when a call ends is kept and booked as soon as it can.
 What it does not do: HTTP, and the wording of answers (the rooms above), or arithmetic on money (`ledger.pricing`).
 """
@@ -15,12 +16,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dayspring.accounts.limits import Limiter
 from dayspring.accounts.principals import Principal, Scope
 from dayspring.compute.devices import NETWORK
 from dayspring.compute.service import Compute
 from dayspring.compute.status import Idle
 from dayspring.contracts.clock import Clock
 from dayspring.contracts.models import Ability, Model
+from dayspring.contracts.tasks import Task
 from dayspring.core.errors import (
     InvalidRequest,
     NotFound,
@@ -32,6 +35,9 @@ from dayspring.core.ids import new_id
 from dayspring.core.money import Rate
 from dayspring.core.settings import Settings
 from dayspring.dispatch.call import Call
+from dayspring.dispatch.fallback import able
+from dayspring.dispatch.lanes import Lanes
+from dayspring.dispatch.pictures import Pictures
 from dayspring.dispatch.values import Order, Receipt
 from dayspring.hub.service import Hub
 from dayspring.ledger.prices import PriceBook
@@ -57,6 +63,7 @@ class Dispatch:
         settings: Settings,
         clock: Clock,
         settled: Callable[[Receipt], None],
+        limiter: Limiter | None = None,
     ) -> None:
         self.hub = hub
         self.prices = prices
@@ -65,6 +72,9 @@ class Dispatch:
         self.settings = settings
         self.clock = clock
         self.settled = settled
+        self.limiter = limiter or Limiter(clock)
+        self.lanes = Lanes(settings.slots)
+        self.pictures = Pictures()
         self._closing: set[asyncio.Task[Any]] = set()
         self._unbooked: dict[str, Settlement] = {}
         self._idle: dict[str, Idle] = {}
@@ -72,19 +82,29 @@ class Dispatch:
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    async def model(self, principal: Principal, model_id: str, ability: Ability) -> Model:
-        """The model, if this key may ask it for this. Raises NotFound, PermissionDenied, InvalidRequest."""
+    async def model(self, principal: Principal, model_id: str, ability: Ability, *others: Ability) -> Model:
+        """The model, if this key may ask it for this or one of the others.
+
+        Raises NotFound, PermissionDenied, InvalidRequest.
+        """
         if not principal.may(Scope.INFERENCE):
             raise PermissionDenied("This key may not call models", "Use a key with the scope 'inference'.")
+        if not principal.project_id:
+            raise PermissionDenied("No project is open to this session", "Name one in the header OpenAI-Project.")
         if not principal.may_use(model_id):
             raise NotFound("model", model_id, "GET /v1/models lists those this key may use.", param="model")
         model = await self.hub.get(model_id)
-        if ability not in model.abilities:
+        if not {ability, *others} & set(model.abilities):
             can = ", ".join(model.abilities)
             raise InvalidRequest(
                 f"{model_id!r} cannot do {ability.value}; it can do {can}. Choose another model.", param="model"
             )
         return model
+
+    def others(self, order: Order, task: Task) -> list[tuple[Model, Task]]:
+        """What else the order's name leads to that can do its task, in order."""
+        named = self.hub.fallbacks(order.name) if order.name else ()
+        return able(order.model, task, named, order.task_for) if named else []
 
     def open(self, order: Order) -> Call:
         """The call of an order: an async context manager that iterates over events and settles."""
@@ -120,8 +140,11 @@ class Dispatch:
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._closing.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("an account could not be closed", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Unavailable):
+            log.warning("an account waits to be closed until the database can be written")
+        elif error is not None:
+            log.error("an account could not be closed", exc_info=error)
 
     async def book_later(self, settlement: Settlement) -> None:
         """Ends a reservation whose booking failed: tries once now, and again with each `book_rest`. Never raises."""

@@ -12,13 +12,14 @@ __all__ = ["choose_files", "is_weights"]
 _WEIGHTS = (".gguf", ".safetensors", ".onnx", ".tflite")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".t7")
 _BESIDE = re.compile(
-    r"(.*/)?(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|modules|model_index"
+    r"(.*/)?(config|adapter_config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|modules|model_index"
     r"|sentence_bert_config|config_sentence_transformers|preprocessor_config|scheduler_config|vocab|vocabulary|merges"
-    r"|[\w.-]*\.index)\.(json|txt)|(.*/)?(spiece|tokenizer|sentencepiece\.bpe)\.model"
+    r"|[\w.-]*\.index)\.(json|txt)|(.*/)?chat_template\.(json|jinja)|(.*/)?(spiece|tokenizer|sentencepiece\.bpe)\.model"
     r"|(.*/)?(README\.md|LICENSE(\.\w+)?|NOTICE(\.\w+)?)"
 )
 _SPLIT = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 _BESIDE_MAX_BYTES = 64 << 20
+_PROJECTOR_KINDS = ("-f16", "bf16", "f16", "q8_0", "f32")
 
 
 def is_weights(name: str) -> bool:
@@ -33,17 +34,17 @@ def choose_files(sizes: Mapping[str, int], wanted: str, where: str) -> tuple[lis
     Refused when only pickles are there.
     """
     if wanted in sizes:
-        return _with_splits(sizes, wanted, where), []
+        return _with_projector(_with_splits(sizes, wanted, where), sizes, where)
     prefix = f"{wanted}/" if wanted else ""
     inside = [name for name in sorted(sizes) if name.startswith(prefix)]
     if not inside:
         raise InvalidRequest(f"There is no {wanted!r} in {where}. It has: {_listed(sorted(sizes))}.")
-    ggufs = [name for name in inside if name.endswith(".gguf") and "mmproj" not in name]
+    ggufs = [name for name in inside if name.endswith(".gguf") and "mmproj" not in name.rsplit("/", 1)[-1].lower()]
     if ggufs:
         groups = {(match[1] if (match := _SPLIT.fullmatch(name)) else name) for name in ggufs}
         if len(groups) > 1:
             raise InvalidRequest(f"{where} has several models. Name one after '#': {_listed(ggufs)}.")
-        return _with_splits(sizes, ggufs[0], where), []
+        return _with_projector(_with_splits(sizes, ggufs[0], where), sizes, where)
     beside = [name for name in inside if _BESIDE.fullmatch(name) and sizes[name] <= _BESIDE_MAX_BYTES]
     top = [name for name in inside if is_weights(name) and "/" not in name.removeprefix(prefix)]
     weights = [name for name in top if name.endswith(".safetensors")] or top
@@ -59,6 +60,25 @@ def choose_files(sizes: Mapping[str, int], wanted: str, where: str) -> tuple[lis
     notes = [f"{pickles[0]} and {len(pickles) - 1} more pickles are left out."] if len(pickles) > 1 else []
     notes += [f"{pickles[0]}, a pickle, is left out."] if len(pickles) == 1 else []
     return [check_name(name, where=where) for name in (*weights, *beside)], notes
+
+
+def _with_projector(names: list[str], sizes: Mapping[str, int], where: str) -> tuple[list[str], list[str]]:
+    """The model's files and, where one lies in the same folder, the projector that gives it eyes; and what to tell."""
+    folder = names[0].rpartition("/")[0]
+    beside = [name for name in sorted(sizes) if name.endswith(".gguf") and name.rpartition("/")[0] == folder]
+    projectors = [name for name in beside if "mmproj" in name.rsplit("/", 1)[-1].lower()]
+    if not projectors or not names[0].endswith(".gguf") or names[0] in projectors:
+        return names, []
+    chosen = min(projectors, key=_projector_order)
+    more = f", chosen from {len(projectors)}" if len(projectors) > 1 else ""
+    note = f"{chosen.rsplit('/', 1)[-1]} lies beside it and is added with it, so that it reads pictures{more}."
+    return [*names, check_name(chosen, where=where)], [note]
+
+
+def _projector_order(name: str) -> tuple[int, str]:
+    """16-bit floats first: others are larger, or coarser than the model's eyes were trained to be."""
+    lower = name.lower()
+    return next((place for place, kind in enumerate(_PROJECTOR_KINDS) if kind in lower), len(_PROJECTOR_KINDS)), name
 
 
 def _with_splits(sizes: Mapping[str, int], name: str, where: str) -> list[str]:

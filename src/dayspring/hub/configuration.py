@@ -4,9 +4,14 @@ import json
 from typing import Any
 
 from dayspring.core.errors import Refused
+from dayspring.hub.adapters.peft import FILE as ADAPTER
+from dayspring.hub.adapters.peft import read_adapter_configuration
 from dayspring.hub.formats.diffusers import read_diffusers
 
-__all__ = ["read_configuration"]
+__all__ = ["CONFIGURATIONS", "read_configuration"]
+
+CONFIGURATIONS = ("config.json", "model_index.json", ADAPTER)
+"""Names of files that say what a folder is."""
 
 _BERT_ACTIVATIONS = ("gelu",)
 
@@ -19,6 +24,8 @@ def read_configuration(file: str, data: bytes) -> dict[str, Any]:
     if file.rsplit("/", 1)[-1] == "model_index.json":
         header = read_diffusers(data, file)
         return {**header.facts, "folder_format": header.format}
+    if file.rsplit("/", 1)[-1] == ADAPTER:
+        return {**read_adapter_configuration(file, data), "folder_format": "safetensors"}
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
@@ -34,17 +41,29 @@ def read_configuration(file: str, data: bytes) -> dict[str, Any]:
     if "/" in file:
         return {}
     architectures = fields.get("architectures")
+    # A model with eyes describes its text half inside.
+    half = fields.get("text_config")
+    fields = {**half, **fields} if isinstance(half, dict) else fields
     facts: dict[str, Any] = {
         "architecture": str(architectures[0])[:64] if isinstance(architectures, list) and architectures else "",
         "context_length": _natural(fields.get("max_position_embeddings")),
         "embedding_length": _natural(fields.get("hidden_size")),
         "block_count": _natural(fields.get("num_hidden_layers")),
         "head_count": _natural(fields.get("num_attention_heads")),
+        "head_count_kv": _natural(fields.get("num_key_value_heads")),
+        "key_length": _natural(fields.get("head_dim")),
         "vocabulary": _natural(fields.get("vocab_size")),
     }
+    facts["quantisation_method"] = _text(fields.get("quantization_config"), "quant_method")
+    if isinstance(fields.get("vision_config"), dict):
+        facts["reads"] = ["image_url"]
     if _is_plain_bert(fields):
         facts |= {"conversion": "bert", "abilities": ["embedding"]}
     return {key: value for key, value in facts.items() if value}
+
+
+def _text(fields: object, name: str) -> str:
+    return str(fields.get(name, ""))[:32] if isinstance(fields, dict) else ""
 
 
 def _natural(value: object) -> int:

@@ -20,7 +20,10 @@ __all__ = ["Conversion", "ConversionOrder", "conversion_of", "convert", "convert
 
 _log = logging.getLogger(__name__)
 _LIMIT_S = 1800.0
-_KINDS = {"bert": ("BERT safetensors to GGUF (16-bit floats), checked against the original's arithmetic", "gguf")}
+_KINDS = {
+    "bert": ("BERT safetensors to GGUF (16-bit floats), checked against the original's arithmetic", "gguf"),
+    "lora": ("PEFT LoRA to GGUF (32-bit floats), checked against the original's arithmetic", "gguf"),
+}
 
 
 class ConversionOrder(msgspec.Struct, frozen=True):
@@ -31,6 +34,8 @@ class ConversionOrder(msgspec.Struct, frozen=True):
     """Holds the original's files."""
     output: str
     """The file to write."""
+    base: str = ""
+    """For an adapter: the file of the model it changes."""
 
 
 class Conversion(msgspec.Struct, frozen=True):
@@ -42,6 +47,7 @@ class Conversion(msgspec.Struct, frozen=True):
     worst_cosine: float = 0
     """Smallest cosine between the original's vectors and the converted model's, over the check's sentences."""
     sentences: int = 0
+    """How many were compared; for an adapter, vectors in each layer."""
 
 
 def conversion_of(kind: str) -> tuple[str, str]:

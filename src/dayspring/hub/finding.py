@@ -9,16 +9,22 @@ from dayspring.core.settings import Settings
 from dayspring.hub.catalogue import CataloguedModel, CataloguedPart
 from dayspring.hub.choice import choose_files
 from dayspring.hub.fetching.download import Downloader
-from dayspring.hub.fetching.network import Fetcher
-from dayspring.hub.fetching.window import LocalWindow, NoParts, RemoteWindow, Window, ZipWindow
+from dayspring.hub.fetching.window import LocalWindow, NoParts, RemoteWindow, Window, ZipWindow, is_zip, packed_head
 from dayspring.hub.plan import Found, Licence, Local, Part, PlannedFile, Remote
+from dayspring.hub.sources.access import asks_to_sign_in, denied
 from dayspring.hub.sources.address import Address, is_address, parse_address
-from dayspring.hub.sources.huggingface import find_repository, gated, repository_of
+from dayspring.hub.sources.bundled import find_bundled
+from dayspring.hub.sources.civitai import find_on_civitai
+from dayspring.hub.sources.huggingface import find_repository
 from dayspring.hub.sources.local import find_local
+from dayspring.hub.sources.modelscope import find_on_modelscope
+from dayspring.hub.sources.npm_package import NpmPackages
 from dayspring.hub.sources.package_index import Wheel, find_wheel
+from dayspring.hub.sources.pasted import source_of_page
 from dayspring.hub.sources.pip_config import pip_config
 from dayspring.hub.sources.upstream import find_upstream
 from dayspring.hub.sources.web import find_web
+from dayspring.net.fetcher import Fetcher
 
 __all__ = ["Finder"]
 
@@ -33,6 +39,7 @@ class Finder:
         self._downloader = downloader
         self._settings = settings
         self._catalogue = catalogue
+        self._npm = NpmPackages(fetcher, downloader, settings)
 
     async def find(self, source: str, sha256: str = "") -> Found:
         """Raises what the source raises; Malformed for an address with a fault, InvalidRequest for what is none."""
@@ -42,13 +49,22 @@ class Finder:
             known = ", ".join(sorted(self._catalogue)) or "none"
             raise InvalidRequest(
                 f"{source!r} is no name of the catalogue, and no address. The catalogue has: {known}. Name one of "
-                "them, or write an address that starts with pypi:, hf:, https://, file: or upstream:."
+                "them, or write an address that starts with hf:, modelscope:, civitai:, pypi:, npm:, https://, file:, "
+                "bundle: or upstream:."
             )
-        address = parse_address(source)
+        address = parse_address(source_of_page(source, self._settings))
         if address.scheme == "upstream":
             return await find_upstream(self._fetcher, self._settings, address)
         if address.scheme == "hf":
             return await find_repository(self._fetcher, self._settings, address)
+        if address.scheme == "modelscope":
+            return await find_on_modelscope(self._fetcher, self._settings, address)
+        if address.scheme == "civitai":
+            return await find_on_civitai(self._fetcher, self._settings, address)
+        if address.scheme == "npm":
+            return await self._npm.find(address)
+        if address.scheme == "bundle":
+            return await find_bundled(address)
         if address.scheme == "https":
             return await find_web(self._fetcher, address, sha256)
         if address.scheme == "file":
@@ -59,13 +75,16 @@ class Finder:
         """The file behind a part, to read some of it. Raises NoParts."""
         if isinstance(origin, Local):
             return LocalWindow(Path(origin.path))
+        if (file := self._downloader.here(origin)) is not None:
+            return LocalWindow(file)
         try:
             return await RemoteWindow.open(self._fetcher, self._downloader.request(origin))
-        except PermissionDenied:
+        except PermissionDenied as refusal:
             # A hub may describe a gated repository to everyone and give its files to some.
-            if origin.credentials == "hf":
-                raise gated(self._settings, repository_of(origin.url, self._settings)) from None
-            raise
+            raise (denied(self._settings, origin) or refusal) from None
+        except NoParts as answer:
+            page = denied(self._settings, origin) if asks_to_sign_in(origin, answer.answered_by) else None
+            raise page or answer from None
 
     async def small_file(self, file: PlannedFile, limit_bytes: int = 1 << 20) -> bytes | None:
         """The content of a small planned file, from its first part; None when it cannot be had without the whole."""
@@ -74,6 +93,8 @@ class Finder:
             return None
         try:
             window = await self.window(part.origin)
+            if part.members and not await is_zip(window):
+                return (await packed_head(window, file.path, part.members, limit_bytes))[0] or None
             if part.members:
                 return await (await ZipWindow.open(window, file.path)).head(part.members[0], file.size_bytes)
             return await window.read(0, min(window.size_bytes, limit_bytes))

@@ -1,15 +1,21 @@
-"""Which licences permit commercial use, by SPDX id (spdx.org/licenses).
+"""Which licences permit commercial use, by SPDX id (spdx.org/licenses) or by what a hub says of its own permissions.
 
-The table holds ids whose text grants commercial use of the model without asking. Everything else, and silence, is for
-the operator to accept on record. Not legal advice: it decides only whether a person is asked.
+The first table holds ids whose text grants commercial use of the model without asking; names of the second sort forbid
+it by their own words. Everything else, and silence, is unknown. What is not a yes is for the operator to accept on
+record. Not legal advice: it decides only whether a person is asked.
 """
 
 import hashlib
 import re
+from typing import Literal
+
+import msgspec
 
 from dayspring.hub.plan import Licence
 
-__all__ = ["acceptance_digest", "front_matter_licence", "permits_commercial_use", "spdx_id"]
+__all__ = [
+    "CommercialUse", "acceptance_digest", "commercial_use", "front_matter_licence", "permits_commercial_use", "spdx_id",
+]  # fmt: skip
 
 COMMERCIAL = frozenset({
     "0BSD", "AFL-3.0", "Apache-2.0", "Artistic-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD-3-Clause-Clear", "BSL-1.0",
@@ -24,7 +30,33 @@ _SPELLINGS = {
     "apache license, version 2.0": "Apache-2.0", "apache software license": "Apache-2.0", "mit license": "MIT",
     "bsd": "BSD-3-Clause", "bsd license": "BSD-3-Clause", "the unlicense (unlicense)": "Unlicense",
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0", "lgpl-2.1": "LGPL-2.1-only", "lgpl-3.0": "LGPL-3.0-only",
+    "mulan psl v2": "MulanPSL-2.0", "mulanpsl-2.0": "MulanPSL-2.0", "cc0": "CC0-1.0",
 }  # fmt: skip
+
+_FORBIDS = re.compile(r"(?<![a-z])(nc|non-?commercial|research-only)(?![a-z])", re.IGNORECASE)
+"""Words by which a licence's name says that it does not permit commercial use."""
+
+
+class CommercialUse(msgspec.Struct, frozen=True):
+    """Whether a model may be used for money, as far as is known, and why it is said."""
+
+    verdict: Literal["yes", "no", "unknown"]
+    reason: str
+
+
+def commercial_use(licence: Licence) -> CommercialUse:
+    """What the hub's permissions say, else the licence's name."""
+    if licence.commercial == "yes":
+        return CommercialUse("yes", f"The hub's permissions allow it: {licence.name}.")
+    if licence.commercial == "no":
+        return CommercialUse("no", f"The hub's permissions do not allow it: {licence.name}.")
+    if not licence.name:
+        return CommercialUse("unknown", "No licence is stated, and silence permits nothing.")
+    if permits_commercial_use(licence.name):
+        return CommercialUse("yes", f"{licence.name} permits it.")
+    if _FORBIDS.search(licence.name):
+        return CommercialUse("no", f"{licence.name} does not permit it.")
+    return CommercialUse("unknown", f"{licence.name} has terms of its own: read them.")
 
 
 def spdx_id(name: str) -> str:

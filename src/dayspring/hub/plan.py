@@ -22,11 +22,13 @@ class Remote(msgspec.Struct, frozen=True, omit_defaults=True, tag="remote"):
     """0: not told."""
     operator: bool = False
     """As in `network.Request`."""
-    credentials: Literal["", "hf", "index"] = ""
+    credentials: Literal["", "hf", "modelscope", "civitai", "npm", "index"] = ""
     expect_headers: dict[str, str] = {}
     """Headers that, where an answer has them, must have this value."""
     git_oid: str = ""
     """Git's SHA-1 of a small file that has no SHA-256."""
+    sha512: str = ""
+    """In hexadecimal, where a registry promises this and no SHA-256."""
 
 
 class Local(msgspec.Struct, frozen=True, tag="local"):
@@ -58,9 +60,11 @@ class Licence(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     """SPDX id where there is one; empty when nobody says."""
     said_by: str = ""
-    """`catalogue`, `model card`, `file header`, `package`, or `operator`."""
+    """`catalogue`, `model card`, `file header`, `package`, `hub`, or `operator`."""
     text: str = ""
     """What an acceptance is of: the licence's text or address where known, else its name."""
+    commercial: Literal["", "yes", "no"] = ""
+    """What the hub's own permissions say of commercial use; empty: the name decides."""
 
 
 class Found(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,6 +80,10 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True):
     owned_by: str = ""
     facts: dict[str, Any] = {}
     """What is known without reading a header (a catalogue entry says it)."""
+    about: dict[str, Any] = {}
+    """What the source tells of the model besides, kept with it: a base model, words it was trained on."""
+    options: dict[str, Any] = {}
+    """Settings for its engine that come with it."""
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,6 +115,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     options: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     owned_by: str = ""
+    base: str = ""
+    """For an adapter: id of the model it changes."""
 
     @property
     def size_bytes(self) -> int:
@@ -115,7 +125,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    phase: Literal["download", "verify", "convert", "done"]
+    phase: Literal["download", "verify", "convert", "pack", "unpack", "done"]
     model: str
     file: str
     done_bytes: int

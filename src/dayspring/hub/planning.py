@@ -1,5 +1,6 @@
 """Making a plan: what a source has, what that is, whether it fits here, and on which terms."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,14 +12,25 @@ from dayspring.contracts.engine import Engine
 from dayspring.contracts.models import Ability, Model
 from dayspring.core.errors import Malformed, Refused
 from dayspring.core.settings import Settings
+from dayspring.hub.adapters.entries import adapter_facts, adapter_of, adapts, owner_of_base
+from dayspring.hub.adapters.fitting import misfits
 from dayspring.hub.choice import is_weights
-from dayspring.hub.configuration import read_configuration
+from dayspring.hub.configuration import CONFIGURATIONS, read_configuration
 from dayspring.hub.conversions import conversion_of, converted_size_bytes
-from dayspring.hub.description import abilities_of, choose_engine, context_of, dimensions_of, estimate_memory
+from dayspring.hub.description import (
+    abilities_of,
+    choose_engine,
+    context_of,
+    dimensions_of,
+    estimate_memory,
+    missing_for,
+    projector_beside,
+    reads_of,
+)
 from dayspring.hub.fetching.window import NoParts, peek_header
 from dayspring.hub.finding import Finder
 from dayspring.hub.formats.header import Header
-from dayspring.hub.licences import front_matter_licence, permits_commercial_use, spdx_id
+from dayspring.hub.licences import commercial_use, front_matter_licence, spdx_id
 from dayspring.hub.machine import disk_free_bytes, memory_limit_bytes
 from dayspring.hub.plan import Found, Licence, Local, Plan, PlannedFile, Remote
 
@@ -54,12 +66,17 @@ class Planner:
         licence: str = "",
         abilities: tuple[Ability, ...] = (),
         options: dict[str, Any] | None = None,
+        base: Model | None = None,
     ) -> Plan:
         """See `Hub.plan`."""
         found = await self._finder.find(source, sha256)
         refusals: list[str] = []
         warnings = list(found.warnings)
         facts, model_format = await self._look(found, refusals, warnings)
+        if adapts(facts, base):
+            base = owner_of_base(base, facts)
+            facts = facts | adapter_facts(base, model_format)
+            refusals += await asyncio.to_thread(misfits, base, facts)
         conversion = ""
         if kind := str(facts.get("conversion", "")):
             conversion, model_format = conversion_of(kind)
@@ -69,6 +86,8 @@ class Planner:
         engines = self._engines()
         model = _candidate(check_id(model_id or _proposed(found.name)), found, facts, model_format, able, engines)
         model = msgspec.structs.replace(model, options={**model.options, **(options or {})})
+        if base is not None:
+            model = adapter_of(base, model)
         if model.engine and model.options:
             engines[model.engine].check_options(model.options)
         memory = estimate_memory(engines, model, self._settings)
@@ -93,12 +112,20 @@ class Planner:
             options=model.options,
             metadata=model.metadata,
             owned_by=found.owned_by,
+            base=model.base,
         )
-        refusals += _misfits(plan, able)
+        refusals += _misfits(plan, able) + self._lacking(engines, model.engine, facts)
         return msgspec.structs.replace(plan, warnings=tuple(warnings), refusals=tuple(refusals))
 
+    def _lacking(self, engines: Mapping[str, Engine], name: str, facts: Mapping[str, Any]) -> list[str]:
+        """What is not here that it needs, in sentences: the engine's program, or the model that it gives eyes to."""
+        found = [missing] if (missing := missing_for(engines, name, self._settings)) else []
+        if facts.get("kind") == "projector":
+            found.append("It is a projector, the eyes of a model. Add the model's own file that it lies beside.")
+        return found
+
     def _asks(self, terms: Licence) -> bool:
-        return self._settings.model_licences == "commercial" and not permits_commercial_use(terms.name)
+        return self._settings.model_licences == "commercial" and commercial_use(terms).verdict != "yes"
 
     async def _look(self, found: Found, refusals: list[str], warnings: list[str]) -> tuple[dict[str, Any], str]:
         """Facts and format, from the header of the first weights and the configuration beside them."""
@@ -111,8 +138,10 @@ class Planner:
             header = await self._peek(found.files[0])
             facts = dict(header.facts) if header else {}
             for file in found.files:
-                if file.path.rsplit("/", 1)[-1] in ("config.json", "model_index.json"):
+                if file.path.rsplit("/", 1)[-1] in CONFIGURATIONS:
                     facts |= await self._configuration(file)
+                elif "mmproj" in file.path and file is not found.files[0] and (beside := await self._peek(file)):
+                    facts |= projector_beside(file.path, beside.facts)
         except Refused as refused:
             refusals.append(refused.message)
             return {}, ""
@@ -142,7 +171,7 @@ class Planner:
     async def _licence(self, found: Found, facts: Mapping[str, Any]) -> Licence:
         """The most specific word on the terms: the source's, the model card's, the header's."""
         if found.licence.name:
-            return Licence(spdx_id(found.licence.name), found.licence.said_by, found.licence.text)
+            return msgspec.structs.replace(found.licence, name=spdx_id(found.licence.name))
         card = next((file for file in found.files if file.path.rsplit("/", 1)[-1] == "README.md"), None)
         data = await self._finder.small_file(card) if card else None
         if name := front_matter_licence((data or b"").decode("utf-8", "replace")):
@@ -170,7 +199,9 @@ class Planner:
         return self._download_bytes(files) + unpacked
 
 
-_NOT_METADATA = frozenset({"format", "abilities", "conversion", "options", "folder_format", "licence"})
+_NOT_METADATA = frozenset(
+    {"format", "abilities", "conversion", "options", "folder_format", "licence", "shapes", "picture_tokens", "reads"}
+)
 
 
 def _candidate(
@@ -192,8 +223,10 @@ def _candidate(
         size_bytes=sum(file.size_bytes for file in found.files),
         context_tokens=context_of(facts),
         dimensions=dimensions_of(able, facts),
-        options=dict(facts.get("options", {})),
-        metadata={key: value for key, value in facts.items() if key not in _NOT_METADATA},
+        reads=reads_of(facts),
+        picture_tokens=int(facts.get("picture_tokens", 0)),
+        options={**facts.get("options", {}), **found.options},
+        metadata={**{key: value for key, value in facts.items() if key not in _NOT_METADATA}, **found.about},
     )
 
 

@@ -9,8 +9,9 @@ import fcntl
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,18 +21,22 @@ from sqlalchemy import Connection
 from dayspring.contracts.blobs import BlobStore
 from dayspring.contracts.models import Model
 from dayspring.core.errors import NotFound
+from dayspring.store.aliases import find_alias
 from dayspring.store.database import Database
 from dayspring.store.models import (
     ModelFile,
     add_model,
+    alias_exists,
     delete_model,
     list_files,
     list_models,
     model_exists,
-    referenced_blobs,
 )
+from dayspring.store.references import referenced_blobs, still_referenced
 
 __all__ = ["Shelf"]
+
+Also = Callable[[Connection], None]
 
 
 class Shelf:
@@ -51,53 +56,96 @@ class Shelf:
     async def files(self, model_id: str) -> list[ModelFile]:
         return await self._db.read(lambda connection: list_files(connection, model_id))
 
-    async def referenced(self) -> set[str]:
-        return await self._db.read(referenced_blobs)
+    def referenced(self) -> set[str]:
+        """Every digest that a row refers to. Blocks."""
+        return self._db.read_sync(referenced_blobs)
 
     async def check_free(self, model_id: str) -> None:
-        """Raises Conflict when the id is taken."""
-        if any(model.id == model_id for model in await self._db.read(list_models)):
-            raise model_exists(model_id)
+        """Raises Conflict when the id is taken, by a model or by an alias."""
 
-    async def publish(self, model: Model, files: Sequence[ModelFile]) -> None:
-        """Put the files in place and then the row. Raises Conflict for a taken id, NotFound for a missing blob."""
-        await asyncio.to_thread(self._publish, model, files)
+        def check(connection: Connection) -> None:
+            if any(model.id == model_id for model in list_models(connection)):
+                raise model_exists(model_id)
+            if find_alias(connection, model_id) is not None:
+                raise alias_exists(model_id)
 
-    def _publish(self, model: Model, files: Sequence[ModelFile]) -> None:
-        with self._alone():
+        await self._db.read(check)
+
+    async def publish(self, model: Model, files: Sequence[ModelFile], also: Also) -> None:
+        """Put the files in place and then the row. Raises Conflict for a taken id, NotFound for a missing blob.
+
+        `also` is done in the transaction of the row.
+        """
+        await asyncio.to_thread(self._publish, model, files, also)
+
+    def _publish(self, model: Model, files: Sequence[ModelFile], also: Also) -> None:
+        with self._alone(), self._blobs.keeping():
             place = self._place(model.id)
             if files:
                 if any(other.id == model.id for other in self._db.read_sync(list_models)):
                     raise model_exists(model.id)
-                fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
-                try:
-                    for file in files:
-                        self._blobs.link(file.sha256, fresh / file.path)
-                    # A folder without a row is what a killed process left.
-                    shutil.rmtree(place, ignore_errors=True)
-                    fresh.chmod(0o755)
-                    fresh.rename(place)
-                finally:
-                    shutil.rmtree(fresh, ignore_errors=True)
+                self._link(files, place)
             row = msgspec.structs.replace(model, path=_relative(model.id, files))
-            self._db.write_sync(lambda connection: add_model(connection, row, files))
 
-    async def remove(self, model_id: str) -> None:
+            def write(connection: Connection) -> None:
+                add_model(connection, row, files)
+                also(connection)
+
+            self._db.write_sync(write)
+
+    def _link(self, files: Sequence[ModelFile], place: Path) -> None:
+        """The files under their readable names, all at once."""
+        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        try:
+            for file in files:
+                self._blobs.link(file.sha256, fresh / file.path)
+            # A folder without a row is what a killed process left.
+            shutil.rmtree(place, ignore_errors=True)
+            fresh.chmod(0o755)
+            fresh.rename(place)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    async def remove(self, model_id: str, also: Also) -> None:
         """Raises NotFound."""
-        await asyncio.to_thread(self._remove, model_id)
+        await asyncio.to_thread(self._remove, model_id, also)
 
-    def _remove(self, model_id: str) -> None:
+    def _remove(self, model_id: str, also: Also) -> None:
         with self._alone():
-            for digest in self._db.write_sync(lambda connection: _take_out(connection, model_id)):
-                self._blobs.remove(digest)
+            self.let_go(self._db.write_sync(lambda connection: _take_out(connection, model_id, also)))
             shutil.rmtree(self._place(model_id), ignore_errors=True)
 
+    async def release(self, digests: set[str]) -> None:
+        """Let go of the files that nothing refers to."""
+        await asyncio.to_thread(self.let_go, digests)
+
+    def let_go(self, digests: set[str]) -> None:
+        """As `release`. Blocks."""
+        self._blobs.release(digests, lambda: self._db.read_sync(partial(still_referenced, digests=digests)))
+
+    def relink(self) -> list[str]:
+        """Put models in place again whose folder is missing, as after a restore. Ids of those whose files are too."""
+        missing: list[str] = []
+        with self._alone():
+            for model in self._db.read_sync(list_models):
+                place = self._place(model.id)
+                if not model.path or place.exists():
+                    continue
+                files = self._db.read_sync(partial(list_files, model_id=model.id))
+                if all(self._blobs.has(file.sha256) for file in files):
+                    self._link(files, place)
+                else:
+                    missing.append(model.id)
+        return missing
+
     def sweep(self, grace_s: float) -> None:
-        """Remove folders that a killed process left half made."""
+        """Remove folders that a killed process left: half made, or of a model that has no row."""
         oldest = time.time() - grace_s
-        for folder in self._folder.glob(".new-*"):
-            if folder.stat().st_mtime <= oldest:
-                shutil.rmtree(folder, ignore_errors=True)
+        with self._alone():
+            rows = {self._place(model.id) for model in self._db.read_sync(list_models)}
+            for folder in self._folder.iterdir():
+                if folder.is_dir() and folder not in rows and folder.stat().st_mtime <= oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _place(self, model_id: str) -> Path:
         return self._folder / quote(model_id, safe="")
@@ -119,9 +167,10 @@ def _relative(model_id: str, files: Sequence[ModelFile]) -> str:
     return f"{folder}/{files[0].path}" if one else folder
 
 
-def _take_out(connection: Connection, model_id: str) -> list[str]:
-    """Delete the row and its files' rows; the digests that no other model has."""
+def _take_out(connection: Connection, model_id: str, also: Also) -> set[str]:
+    """Delete the row and its files' rows; the digests it was made of."""
     digests = {file.sha256 for file in list_files(connection, model_id)}
     if not delete_model(connection, model_id):
         raise NotFound("model", model_id, "See 'dayspring models list'.")
-    return sorted(digests - referenced_blobs(connection))
+    also(connection)
+    return digests

@@ -17,13 +17,14 @@ from dayspring.core.money import Rate, Unit
 from dayspring.store.database import Database
 from dayspring.store.schema import metadata
 
-__all__ = ["ANY_MODEL", "FREE", "PriceBook", "PriceRequest", "PriceVersion", "prices"]
+__all__ = ["ANY_MODEL", "FREE", "Kind", "PriceBook", "PriceRequest", "PriceVersion", "prices"]
 
 ANY_MODEL = "*"
 TTL_S = 1.0
 """For how long the book believes what it has read; a version set by this process is seen at once."""
 
-Kind = Literal["price", "upstream"]
+Kind = Literal["price", "upstream", "batch"]
+"""`batch`: what work pays that yields to live traffic; a model without one takes its `price`."""
 
 prices = Table(
     "prices",
@@ -88,17 +89,27 @@ class PriceBook:
         self._generation = 0
 
     async def current(
-        self, model_id: str, at_ns: int | None = None, *, kind: Kind = "price", target: str = ""
+        self, model_id: str, at_ns: int | None = None, *, kind: Kind = "price", target: str = "", base: str = ""
     ) -> PriceVersion:
-        """The version in force at a time, now by default."""
+        """The version in force at a time, now by default. An adapter without its own has its `base` model's."""
         if self._clock.monotonic_ns() >= self._believed_until_ns:
             await self._load()
         at_ns = self._clock.time_ns() if at_ns is None else at_ns
-        for name in (model_id, ANY_MODEL):
+        for name in (model_id, base, ANY_MODEL) if base else (model_id, ANY_MODEL):
             for version in self._lines.get((name, kind, target), ()):
                 if version.effective_from_ns <= at_ns:
                     return version
         return FREE
+
+    async def charged(self, model_id: str, *, batch: bool = False, base: str = "") -> PriceVersion:
+        """What a customer pays now. For batch work a model's own price comes before a batch price of every model."""
+        if not batch:
+            return await self.current(model_id, base=base)
+        found = [await self.current(model_id, kind=kind, base=base) for kind in ("batch", "price")]
+        own = [version for version in found if version.model_id == model_id]
+        own = own or [version for version in found if base and version.model_id == base]
+        named = [version for version in found if not version.is_default]
+        return next(iter(own or named), FREE)
 
     async def set(self, request: PriceRequest) -> PriceVersion:
         """Adds a version. Raises InvalidRequest for one that would begin in the past, or that has no sense."""

@@ -1,8 +1,8 @@
 """Usage, costs, margins and single requests, read from what was settled.
 
-What holds: who is no administrator sees the own project only, whatever the filters say; prices need `sees_cost`, costs
-and margins an administrator. Usage counts what was delivered (completed or cancelled); margins count everything that
-cost something, failed requests too, and idle time on a line of its own.
+What holds: who is no administrator sees the own project only, a manager the own organization, whatever the filters
+say; prices need `sees_cost`, costs and margins an administrator. Usage counts what was delivered (completed or
+cancelled); margins count everything that cost something, failed requests too, and idle time on a line of its own.
 What it does not do: HTTP.
 """
 
@@ -19,6 +19,7 @@ from dayspring.contracts.clock import Clock
 from dayspring.core.errors import Malformed, NotFound, PermissionDenied
 from dayspring.ledger.buckets import Window, page_of, window_of
 from dayspring.ledger.journal import journals, ledger_accounts, postings
+from dayspring.ledger.notes import request_notes
 from dayspring.ledger.report_values import (
     Amount,
     Bucket,
@@ -45,6 +46,9 @@ _GROUPS: dict[str, ColumnElement[str]] = {
     "device": requests.c.device,
     "line_item": requests.c.model,
 }
+_WITH_NOTES = select(requests, request_notes.c.metadata).outerjoin(
+    request_notes, request_notes.c.request_id == requests.c.request_id
+)
 _DELIVERED = requests.c.status.in_(("completed", "cancelled"))
 _SUMS = {
     name: func.coalesce(func.sum(requests.c[name]), 0).label(name)
@@ -85,7 +89,8 @@ class Reports:
             return EmbeddingsResult(input_tokens=tokens, num_model_requests=row["requests"], **groups)
 
         names = ("project_id", "api_key_id", "model")
-        return await self._report(principal, query, names, [requests.c.task == "embedding", _DELIVERED], result)
+        where = [requests.c.task.in_(("embedding", "rerank")), _DELIVERED]
+        return await self._report(principal, query, names, where, result)
 
     async def costs(self, principal: Principal, query: ReportQuery) -> BucketPage[CostsResult]:
         """What was charged. Raises PermissionDenied for a key that may not see prices, else as `completions`."""
@@ -134,7 +139,7 @@ class Reports:
             if value is not None:
                 where.append(column == value)
         column = requests.c.request_id
-        statement = select(requests).order_by(column.asc() if query.order == "asc" else column.desc())
+        statement = _WITH_NOTES.order_by(column.asc() if query.order == "asc" else column.desc())
         if query.after is not None:
             where.append(column > query.after if query.order == "asc" else column < query.after)
         statement = statement.where(*where).limit(query.limit + 1)
@@ -149,7 +154,7 @@ class Reports:
 
     async def get_request(self, principal: Principal, request_id: str) -> RequestRow:
         """Raises NotFound, also for another project's."""
-        statement = select(requests).where(requests.c.request_id == request_id, *_scope(principal))
+        statement = _WITH_NOTES.where(requests.c.request_id == request_id, *_scope(principal))
         row = await self._db.read(lambda connection: connection.execute(statement).mappings().one_or_none())
         if row is None:
             raise NotFound("request", request_id)
@@ -271,7 +276,11 @@ def _scope(principal: Principal) -> list[ColumnElement[bool]]:
     """What this principal may see at all."""
     if not principal.may(Scope.USAGE):
         raise PermissionDenied("This key may not read usage", "Use a key with the scope 'usage'.")
-    return [] if principal.is_admin else [requests.c.project_id == principal.project_id]
+    if principal.is_admin:
+        return []
+    if principal.may(Scope.MANAGE):
+        return [requests.c.organization_id == principal.organization_id]
+    return [requests.c.project_id == principal.project_id]
 
 
 def _filters(query: ReportQuery) -> list[ColumnElement[bool]]:

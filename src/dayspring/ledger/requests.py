@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Text, bindparam, select
 
 from dayspring.core.money import Unit
+from dayspring.ledger.notes import insert_notes
 from dayspring.ledger.reservations import Reservation
 from dayspring.ledger.values import Settled, Settlement
 from dayspring.store.schema import metadata
@@ -42,10 +43,8 @@ requests = Table(
     Column("compute_cost_nanos", BigInteger, nullable=False),
     Column("upstream_cost_nanos", BigInteger, nullable=False),
     Column("excess_nanos", BigInteger, nullable=False),
-    Column("metadata", Text),
-    # JSON, as the client sent it.
     Column("content", String(32), nullable=False),
-    # Digest of the settlement, to tell a repetition from another one.
+    # Digest of the settlement without its notes, to tell a repetition from another one.
     Index(None, "project_id", "finished_at_ns"),
     Index(None, "finished_at_ns"),
     sqlite_with_rowid=False,
@@ -69,8 +68,9 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def content_of(settlement: Settlement) -> str:
-    """A digest of everything it says."""
-    return hashlib.blake2b(_encoder.encode(settlement), digest_size=16).hexdigest()
+    """A digest of everything that is booked. Without the notes: a digest of what is erased could still confirm it."""
+    booked = msgspec.structs.replace(settlement, metadata=None)
+    return hashlib.blake2b(_encoder.encode(booked), digest_size=16).hexdigest()
 
 
 def insert_request(
@@ -78,7 +78,11 @@ def insert_request(
 ) -> None:
     quantities = settlement.quantities
     other = {unit: amount for unit, amount in quantities.items() if unit not in _TOKENS}
-    metadata_ = settlement.metadata
+    if settlement.metadata:
+        insert_notes(
+            connection, held.request_id, held.organization_id, held.project_id, settlement.metadata,
+            settlement.finished_at_ns,
+        )  # fmt: skip
     _insert.run(
         connection,
         held.request_id,
@@ -105,7 +109,6 @@ def insert_request(
         settled.compute_cost_nanos,
         settled.upstream_cost_nanos,
         settled.excess_nanos,
-        _encoder.encode(metadata_).decode() if metadata_ else None,
         content,
     )
 

@@ -1,16 +1,24 @@
 """Money held for requests under way.
 
-What holds: a reservation is inserted only where, for the key, its project and its organization, spent + held + bound is
-at most the limit, in the same transaction that adds it to what is held; it is deleted exactly once, by whoever settles,
-releases or recovers it, in the transaction that books the outcome.
+What holds: a reservation is inserted only where, for the key, its project and its organization, what was spent in the
+period + held + bound is at most the limit, in the same transaction that adds it to what is held; it is deleted exactly
+once, by whoever settles, releases or recovers it, in the transaction that books the outcome. A reservation that
+outlives a period counts in the next as held, and what it is charged is spent there, so no period is overdrawn.
 """
+
+import datetime
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 from sqlalchemy import BigInteger, BindParameter, Column, Connection, String, Table, bindparam, delete, select, update
 
 from dayspring.accounts.budgets import budgets
+from dayspring.accounts.periods import Period, boundaries
 from dayspring.core.errors import Defect, InsufficientQuota, InvalidRequest
 from dayspring.core.money import format_amount
+from dayspring.ledger.spending.charging import turn_period
 from dayspring.ledger.values import ReserveRequest
 from dayspring.store.schema import metadata
 from dayspring.store.statements import Statement, insert_new
@@ -59,7 +67,14 @@ class Reservation(msgspec.Struct, frozen=True):
 
 _THREE: tuple[BindParameter[str], ...] = (bindparam("organization"), bindparam("project"), bindparam("key"))
 _lock_budgets = Statement(
-    select(budgets.c.limit_nanos, budgets.c.spent_nanos, budgets.c.held_nanos)
+    select(
+        budgets.c.limit_nanos,
+        budgets.c.spent_nanos,
+        budgets.c.base_nanos,
+        budgets.c.held_nanos,
+        budgets.c.period_end_ns,
+        budgets.c.period,
+    )
     .where(budgets.c.owner_id.in_(_THREE))
     .order_by(budgets.c.level)
     .with_for_update(),
@@ -71,14 +86,10 @@ _insert = Statement(insert_new(reservations), *reservations.c.keys())
 _exists = Statement(
     select(reservations.c.amount_nanos).where(reservations.c.request_id == bindparam("request_id")), "request_id"
 )
-_move = Statement(
-    update(budgets)
-    .where(budgets.c.owner_id.in_(_THREE))
-    .values(
-        held_nanos=budgets.c.held_nanos + bindparam("held"), spent_nanos=budgets.c.spent_nanos + bindparam("spent")
-    ),
+_first: Callable[[tuple[int, int | None]], int] = itemgetter(0)
+_add_held = Statement(
+    update(budgets).where(budgets.c.owner_id.in_(_THREE)).values(held_nanos=budgets.c.held_nanos + bindparam("held")),
     "held",
-    "spent",
     "organization",
     "project",
     "key",
@@ -99,17 +110,23 @@ def hold(connection: Connection, request: ReserveRequest, instance_id: str, now_
     rows = _lock_budgets.all(connection, *owners)
     if len(rows) != len(owners):
         raise Defect(request.request_id)
-    lefts = [limit - spent - held for limit, spent, held in rows if limit is not None]
-    if lefts and amount > min(lefts):
-        if _exists.one(connection, request.request_id):
-            return
-        raise _refusal(min(lefts), amount, currency)
+    lefts = [_left(row, now_ns) for row in rows if row[0] is not None]
+    if lefts:
+        left, resets_at_ns = min(lefts, key=_first)
+        if amount > left:
+            if _exists.one(connection, request.request_id):
+                return
+            raise _refusal(left, resets_at_ns, amount, currency)
     inserted = _insert.run(
         connection, request.request_id, instance_id, *owners, request.model, request.task, request.price_version,
         amount, now_ns,
     )  # fmt: skip
     if inserted.rowcount and amount:
-        _move.run(connection, amount, 0, *owners)
+        _add_held.run(connection, amount, *owners)
+    for owner_id, (_, spent, _, _, end_ns, period) in zip(owners, rows, strict=True):
+        # Now, not at the charge: else a server whose clock is behind could charge this to the period that is over.
+        if end_ns is not None and now_ns >= end_ns:
+            turn_period(connection, owner_id, period, now_ns, spent)
 
 
 def take(connection: Connection, request_id: str) -> Reservation | None:
@@ -124,18 +141,31 @@ def take(connection: Connection, request_id: str) -> Reservation | None:
     return held
 
 
-def unhold(connection: Connection, reservation: Reservation, charged_nanos: int) -> None:
-    """Moves the reserved amount out of what is held, and what was charged into what is spent."""
-    if reservation.amount_nanos == 0 and charged_nanos == 0:
-        return
-    _move.run(connection, -reservation.amount_nanos, charged_nanos, *reservation.owners)
+def unhold(connection: Connection, reservation: Reservation) -> None:
+    """Takes the reserved amount out of what is held. See also `charging.charge`."""
+    if reservation.amount_nanos:
+        _add_held.run(connection, -reservation.amount_nanos, *reservation.owners)
 
 
-def _refusal(left_nanos: int, bound_nanos: int, currency: str) -> InsufficientQuota:
+def _left(row: tuple[Any, ...], now_ns: int) -> tuple[int, int | None]:
+    """What a limited budget has left, and when its next period begins. One that is over counts as a fresh one."""
+    limit, spent, base, held, end_ns, period = row
+    if end_ns is None:
+        return limit - (spent - base) - held, None
+    if now_ns < end_ns:
+        return limit - (spent - base) - held, end_ns
+    return limit - held, boundaries(Period(period), now_ns)[1]
+
+
+def _refusal(left_nanos: int, resets_at_ns: int | None, bound_nanos: int, currency: str) -> InsufficientQuota:
     left_nanos = max(0, left_nanos)
+    remedy = "Ask for less, or have the budget raised."
+    if resets_at_ns is not None:
+        resets = datetime.datetime.fromtimestamp(resets_at_ns // 10**9, datetime.UTC)
+        remedy = f"Ask for less, wait for its reset at {resets:%Y-%m-%d %H:%M} UTC, or have the budget raised."
     return InsufficientQuota(
         left=format_amount(left_nanos, currency),
         bound=format_amount(bound_nanos, currency),
-        remedy="Ask for less, or have the budget raised.",
+        remedy=remedy,
         left_nanos=left_nanos,
     )

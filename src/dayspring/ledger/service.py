@@ -8,6 +8,8 @@ What it does not do: decide a price (`pricing`, `prices`), or wait for a request
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -16,9 +18,12 @@ from dayspring.core.errors import Defect, ReservationLost
 from dayspring.core.ids import new_id
 from dayspring.core.money import Rate
 from dayspring.ledger import instances
+from dayspring.ledger.billed import bill_once
 from dayspring.ledger.journal import AccountIds, balances, post
 from dayspring.ledger.requests import content_of, insert_request, settled_before
 from dayspring.ledger.reservations import Reservation, hold, reservations, take, unhold
+from dayspring.ledger.spending.alerts import Raised, log_raised
+from dayspring.ledger.spending.charging import charge
 from dayspring.ledger.values import Difference, ReserveRequest, Settled, Settlement
 from dayspring.ledger.verification import find_differences
 from dayspring.store.database import Database
@@ -38,6 +43,13 @@ class Ledger:
         self._accounts = AccountIds()
         self._instance_id = ""
         self._home = ""
+        self.raised: Callable[[Raised], None] | None = None
+        """Told of each spend alert, once it is committed and logged."""
+
+    @property
+    def instance_id(self) -> str:
+        """This server's id among those of its database; empty before `start`."""
+        return self._instance_id
 
     async def start(self, home: str) -> int:
         """Registers this server, then lets go of what dead ones held. Returns how many requests were lost."""
@@ -75,6 +87,10 @@ class Ledger:
 
         await self._db.write(forget)
 
+    async def servers(self) -> int:
+        """How many servers of this database live, this one among them."""
+        return await self._db.read(lambda connection: instances.living(connection, self._clock.time_ns()))
+
     async def reserve(self, request: ReserveRequest) -> None:
         """Holds the request's bound against the budgets of key, project and organization.
 
@@ -101,7 +117,7 @@ class Ledger:
             held = take(connection, request.request_id)
             if held is None:
                 raise ReservationLost(request.request_id)
-            unhold(connection, held, 0)
+            unhold(connection, held)
             hold(connection, request, instance_id, now_ns, currency)
 
         await self._db.write(replace)
@@ -114,19 +130,23 @@ class Ledger:
         """
         content, now_ns = content_of(settlement), self._clock.time_ns()
 
-        def book(connection: Connection) -> tuple[Settled, dict[str, int]]:
+        def book(connection: Connection) -> _Booked:
             held = take(connection, settlement.request_id)
             if held is None:
                 before = settled_before(connection, settlement.request_id)
                 if before is None or before[0] != content:
                     raise ReservationLost(settlement.request_id)
-                return before[1], {}
+                return _Booked(before[1], {}, [])
             return self._book(connection, held, settlement, content, now_ns)
 
-        settled, learned = await self._db.write(book)
-        if learned:
-            self._accounts.remember(learned)
-        return settled
+        booked = await self._db.write(book)
+        if booked.learned:
+            self._accounts.remember(booked.learned)
+        for raised in booked.raised:
+            log_raised(raised)
+            if self.raised is not None:
+                self.raised(raised)
+        return booked.settled
 
     async def release(self, request_id: str, failure: Settlement | None = None) -> bool:
         """Lets go of a reservation, charging nothing. True the first time, False when nothing was held any more.
@@ -161,7 +181,7 @@ class Ledger:
                         request_id=held.request_id, status="lost", started_at_ns=held.created_at_ns,
                         finished_at_ns=own_ns,
                     )  # fmt: skip
-                    learned |= self._book(connection, held, ended, content_of(ended), own_ns)[1]
+                    learned |= self._book(connection, held, ended, content_of(ended), own_ns).learned
             instances.forget_instances(connection, dead)
             return len([held for held in lost if held is not None]), learned
 
@@ -208,14 +228,21 @@ class Ledger:
         ended = failure or Settlement(
             request_id=request_id, status="failed", started_at_ns=held.created_at_ns, finished_at_ns=now_ns
         )
-        return True, self._book(connection, held, ended, content_of(ended), now_ns)[1]
+        return True, self._book(connection, held, ended, content_of(ended), now_ns).learned
 
     def _book(
         self, connection: Connection, held: Reservation, ended: Settlement, content: str, now_ns: int
-    ) -> tuple[Settled, dict[str, int]]:
+    ) -> "_Booked":
         """The outcome of a reservation that `take` has just deleted."""
         learned: dict[str, int] = {}
-        settled = _charge(held, ended)
+        billable = ended.status == "completed" and ended.bill_key
+        paid = bool(billable) and not bill_once(connection, ended.bill_key, held.request_id)
+        settled = _charge(held, ended, paid=paid)
+        raised: list[Raised] = []
+        if settled.price_nanos:
+            now_ns, raised = charge(connection, held.owners, held.amount_nanos, settled.price_nanos, now_ns)
+        else:
+            unhold(connection, held)
         entries = _entries(held, ended, settled)
         booked = not entries or post(
             connection,
@@ -231,12 +258,20 @@ class Ledger:
             # Held and booked at once: the books are broken, and rolling back keeps them from getting worse.
             raise Defect(held.request_id)
         insert_request(connection, held, ended, settled, content)
-        unhold(connection, held, settled.price_nanos)
-        return settled, learned
+        return _Booked(settled, learned, raised)
 
 
-def _charge(held: Reservation, ended: Settlement) -> Settled:
-    price = ended.price_nanos if ended.status in {"completed", "cancelled"} else 0
+class _Booked(NamedTuple):
+    settled: Settled
+    learned: dict[str, int]
+    """Accounts, for `AccountIds.remember` after the commit."""
+    raised: list[Raised]
+    """Spend alerts, to be told after the commit."""
+
+
+def _charge(held: Reservation, ended: Settlement, *, paid: bool) -> Settled:
+    """What is booked; `paid`: an earlier request was charged for the same work."""
+    price = ended.price_nanos if ended.status in {"completed", "cancelled"} and not paid else 0
     charged = min(price, held.amount_nanos)
     if charged < price and not ended.upstream:
         _log.error("request %s was priced over its reservation by our own engine", held.request_id)

@@ -49,6 +49,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """The target that answered, where the request left the house."""
     upstream_cost_nanos: int = 0
     """What that target takes."""
+    bill_key: str = ""
+    """Names work that may be repeated: of all requests with one key, the first that settles is charged."""
     metadata: dict[str, Any] | None = None
 
 

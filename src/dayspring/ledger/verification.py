@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, Select, case, exists, func, select
 
 from dayspring.accounts.budgets import budgets
-from dayspring.accounts.keys import keys
 from dayspring.ledger.journal import journals, ledger_accounts, postings
 from dayspring.ledger.requests import requests
 from dayspring.ledger.reservations import reservations
@@ -20,7 +19,7 @@ __all__ = ["find_differences"]
 
 def find_differences(connection: Connection) -> list[Difference]:
     """Every place where the books do not agree with themselves; empty for sound books."""
-    checks = (_unbalanced, _wrong_totals, _wrong_requests, _ended_twice)
+    checks = (_unbalanced, _wrong_totals, _wrong_periods, _wrong_requests, _ended_twice)
     return [difference for check in checks for difference in check(connection)]
 
 
@@ -41,10 +40,12 @@ def _wrong_totals(connection: Connection) -> Iterator[Difference]:
     spent: dict[str, int] = {}
     held: dict[str, int] = {}
     charges: Select[str, str, str, int] = (
-        select(keys.c.organization_id, keys.c.project_id, keys.c.id, func.sum(postings.c.amount_nanos))
-        .join(ledger_accounts, ledger_accounts.c.owner_id == keys.c.id)
-        .join(postings, postings.c.account_id == ledger_accounts.c.id)
-        .group_by(keys.c.organization_id, keys.c.project_id, keys.c.id)
+        select(requests.c.organization_id, requests.c.project_id, requests.c.key_id, func.sum(postings.c.amount_nanos))
+        .join(journals, (journals.c.request_id == requests.c.request_id) & (journals.c.kind == "request"))
+        .join(postings, postings.c.journal_id == journals.c.id)
+        .join(ledger_accounts, ledger_accounts.c.id == postings.c.account_id)
+        .where(ledger_accounts.c.kind == "customer")
+        .group_by(requests.c.organization_id, requests.c.project_id, requests.c.key_id)
     )
     holds: Select[str, str, str, int] = select(
         reservations.c.organization_id,
@@ -65,6 +66,31 @@ def _wrong_totals(connection: Connection) -> Iterator[Difference]:
         ):
             if sums.get(owner, 0) != found:
                 yield Difference(what, owner, sums.get(owner, 0), found)
+
+
+def _wrong_periods(connection: Connection) -> Iterator[Difference]:
+    """What was spent before each budget's period, from the customers' postings before its begin."""
+    for level, column in enumerate((requests.c.organization_id, requests.c.project_id, requests.c.key_id)):
+        charged = (
+            select(column.label("owner_id"), journals.c.created_at_ns, postings.c.amount_nanos)
+            .join(journals, (journals.c.request_id == requests.c.request_id) & (journals.c.kind == "request"))
+            .join(postings, postings.c.journal_id == journals.c.id)
+            .join(ledger_accounts, ledger_accounts.c.id == postings.c.account_id)
+            .where(ledger_accounts.c.kind == "customer")
+            .subquery()
+        )
+        query = (
+            select(budgets.c.owner_id, func.coalesce(func.sum(charged.c.amount_nanos), 0), budgets.c.base_nanos)
+            .outerjoin(
+                charged,
+                (charged.c.owner_id == budgets.c.owner_id) & (charged.c.created_at_ns < budgets.c.period_start_ns),
+            )
+            .where(budgets.c.level == level)
+            .group_by(budgets.c.owner_id, budgets.c.base_nanos)
+        )
+        for owner_id, expected, found in connection.execute(query):
+            if int(expected) != found:
+                yield Difference("spent before the period", owner_id, int(expected), found)
 
 
 def _wrong_requests(connection: Connection) -> Iterator[Difference]:

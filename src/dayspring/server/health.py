@@ -3,7 +3,6 @@
 `/metrics` names models and money, so it is answered to loopback only unless DAYSPRING_METRICS_PUBLIC says otherwise.
 """
 
-import ipaddress
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -14,6 +13,7 @@ from dayspring.core.errors import PermissionDenied
 from dayspring.core.settings import Settings
 from dayspring.server.metrics import Metrics
 from dayspring.server.readiness import Readiness
+from dayspring.web.edge.hosts import is_loopback
 
 __all__ = ["router"]
 
@@ -60,7 +60,4 @@ def _from_loopback(request: Request) -> bool:
     if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
         return False  # from this machine's proxy, for somebody else
     host = request.client.host if request.client is not None else ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == ""  # a Unix socket has no address
+    return host == "" or is_loopback(host)  # a Unix socket has no address

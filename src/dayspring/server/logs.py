@@ -20,7 +20,7 @@ __all__ = ["configure"]
 # A key begins where no word goes on; in JSON, a line's end before it is written as a backslash and a letter.
 _BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))"
 _SECRET = re.compile(
-    rf"{_BEGIN}(ds-[A-Za-z0-9_-]{{4}})[A-Za-z0-9_-]{{16,}}"
+    rf"{_BEGIN}(ds[sri]?-[A-Za-z0-9_-]{{4}})[A-Za-z0-9_-]{{16,}}"
     r"|(?i:(bearer(?:\s|\\[bfnrt])+[^\s\"]{2}))[^\s\"]+"
     rf"|{_BEGIN}(sk-[^\s\"]{{2}})[^\s\"]{{8,}}"
     rf"|{_BEGIN}(hf_\w{{2}})\w{{8,}}"

@@ -6,8 +6,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dayspring.accounts.limits import NAMES
 from dayspring.compute.service import Compute
 from dayspring.dispatch.values import Receipt
+from dayspring.ledger.spending.alerts import SOFT_LIMIT, Raised
 
 __all__ = ["Metrics"]
 
@@ -43,6 +45,9 @@ class Metrics:
             registry=self.registry,
         )
         self._settled = Counter("dayspring_settled", "Metered requests", ("model", "status"), registry=self.registry)
+        self._alerts = Counter(
+            "dayspring_spend_alerts", "Spend alerts raised", ("level", "kind"), registry=self.registry
+        )
         self.ready = Gauge("dayspring_ready", "1 when /readyz says so", registry=self.registry)
         self._routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[tuple[str, str], tuple[Counter, ...]] = {}
@@ -74,6 +79,11 @@ class Metrics:
         money = (self._money.labels(model, line) for line in ("price", "cost"))
         self._models[model, status] = found = (self._settled.labels(model, status), *tokens, *money)
         return found
+
+    def alerted(self, raised: Raised) -> None:
+        """One spend alert."""
+        kind = SOFT_LIMIT if raised.alert_id == SOFT_LIMIT else "threshold"
+        self._alerts.labels(NAMES[raised.level], kind).inc()
 
     def render(self) -> bytes:
         """The exposition text."""

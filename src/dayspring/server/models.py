@@ -1,5 +1,6 @@
 """`/v1/models`: what a key may call, in OpenAI's shape, with what else a client may want to know."""
 
+from contextlib import suppress
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -27,6 +28,10 @@ class ModelObject(BaseModel):
     context_tokens: int
     dimensions: int
     licence: str
+    reads: list[str] = []
+    """Types of content parts that its messages may hold beside text: `image_url`."""
+    alias_of: list[str] = []
+    """For an alias, the models it leads to, in the order in which they are tried; an answer names its own."""
 
 
 class ModelList(BaseModel):
@@ -41,13 +46,18 @@ async def list_models(request: Request, caller: Caller) -> ModelList:
     """List the models this key may call."""
     _check_scope(caller)
     hub: Hub = request.app.state.hub
-    return ModelList(data=[model_object(each) for each in await hub.list() if caller.may_use(each.id)])
+    data = [model_object(each) for each in await hub.list() if caller.may_use(each.id)]
+    for alias in await hub.aliases():
+        if caller.may_use(alias.name):
+            with suppress(NotFound):  # none of its targets is here
+                data.append(_named(hub, alias.name, await hub.get(alias.name)))
+    return ModelList(data=data)
 
 
 @router.get("/models/{model:path}")
 async def get_model(model: str, request: Request, caller: Caller) -> ModelObject:
     """Show one model."""
-    return model_object(await visible_model(request, caller, model))
+    return _named(request.app.state.hub, model, await visible_model(request, caller, model))
 
 
 async def visible_model(request: Request, caller: Principal, model_id: str) -> Model:
@@ -57,6 +67,14 @@ async def visible_model(request: Request, caller: Principal, model_id: str) -> M
     if not caller.may_use(model_id):
         raise NotFound("model", model_id, "GET /v1/models lists those this key may use.", param="model")
     return await hub.get(model_id)
+
+
+def _named(hub: Hub, name: str, model: Model) -> ModelObject:
+    """The model under the name it was asked by."""
+    if name == model.id:
+        return model_object(model)
+    way = [model.id, *(each.id for each in hub.fallbacks(name))]
+    return model_object(model).model_copy(update={"id": name, "alias_of": way})
 
 
 def _check_scope(caller: Principal) -> None:
@@ -74,5 +92,6 @@ def model_object(model: Model) -> ModelObject:
         "context_tokens": model.context_tokens,
         "dimensions": model.dimensions,
         "licence": model.licence,
+        "reads": [str(each) for each in model.reads],
     }
     return ModelObject(**fields)

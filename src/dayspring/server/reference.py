@@ -35,7 +35,7 @@ def _page(schema: dict[str, Any]) -> str:
     parts = [
         f"<h1>{_text(schema['info']['title'])} {_text(schema['info']['version'])}</h1>",
         f"<p>{_text(schema['info'].get('description', ''))}</p>",
-        '<p class="soft">For programs: <a href="/openapi.json">openapi.json</a>.</p>',
+        '<p class="soft">For programs: <a href="openapi.json">openapi.json</a>.</p>',
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():

@@ -30,4 +30,5 @@ def welcome(request: Request) -> HTMLResponse:
     settings: Settings = request.app.state.settings
     page = _page().replace("http://127.0.0.1:8420", html.escape(str(request.base_url).rstrip("/")))
     page = page.replace("~/.dayspring", html.escape(str(settings.home)))
+    page = page.replace('href="/', f'href="{html.escape(settings.root_path)}/')
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})

@@ -6,6 +6,7 @@ What it does not do: migrate (`migrate`), or know any table.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, Self, TypeVar
@@ -13,10 +14,12 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Connection, Engine
 
 from dayspring.core.errors import Unavailable
-from dayspring.store.engines import Synchronous, make_engine
+from dayspring.store.engines import Synchronous, as_refusal, make_engine
 from dayspring.store.writer import Job, Writer
 
 __all__ = ["Database"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -113,6 +116,32 @@ class Database:
 
     def read_sync(self, fn: Callable[[Connection], T]) -> T:
         """As `read`, in the calling thread."""
+        try:
+            return self._read(fn)
+        except Exception as error:
+            refusal = as_refusal(error)
+            if refusal is not error:
+                raise refusal from None
+            if not self._is_lost(error):
+                raise
+        # The connection broke, or PostgreSQL is starting again: reading twice changes nothing.
+        try:
+            return self._read(fn)
+        except Exception as error:
+            if not self._is_lost(error):
+                raise
+            log.warning("the database cannot be read: %s", type(getattr(error, "orig", None) or error).__name__)
+            raise Unavailable(
+                "The database cannot be read now", "Try again; if it lasts, run 'dayspring doctor'.", retry_after_s=1
+            ) from error
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it was the connection that failed, not what was asked."""
+        driver: Any = self._reading.dialect.loaded_dbapi
+        cause = getattr(error, "orig", None) or error
+        return self.dialect == "postgresql" and isinstance(cause, driver.OperationalError | driver.InterfaceError)
+
+    def _read(self, fn: Callable[[Connection], T]) -> T:
         with self._reading.connect() as connection:
             driver: Any = connection.connection.driver_connection
             if self.dialect == "sqlite":

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from dayspring.core.errors import InvalidRequest, Unavailable
 
-__all__ = ["BUSY_TIMEOUT_S", "Synchronous", "is_sqlite", "make_engine"]
+__all__ = ["BUSY_TIMEOUT_S", "Synchronous", "as_refusal", "is_sqlite", "make_engine"]
 
 BUSY_TIMEOUT_S = 10.0
 """How long a SQLite connection waits for another process's transaction."""
@@ -38,6 +38,14 @@ def is_sqlite(url: str) -> bool:
             "Correct DAYSPRING_DATABASE_URL."
         )
     return name == "sqlite"
+
+
+def as_refusal(error: BaseException) -> BaseException:
+    """The error, or a refusal where it is a text of the caller's that PostgreSQL does not hold: one with a NUL."""
+    cause = getattr(error, "orig", None) or error
+    if type(cause).__name__ == "DataError" and "NUL (0x00)" in str(cause):
+        return InvalidRequest("A text in it has a NUL character, which cannot be kept or looked up. Leave it out.")
+    return error
 
 
 def make_engine(url: str, *, synchronous: Synchronous = "NORMAL", readonly: bool = False, size: int = 1) -> Engine:

@@ -20,25 +20,33 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from dayspring.core.errors import Conflict, Unavailable
+from dayspring.store import failpoints
 from dayspring.store.engines import is_sqlite, make_engine
 from dayspring.store.schema import metadata
 
-__all__ = ["check", "current", "downgrade", "head", "revise", "upgrade"]
+__all__ = ["check", "current", "downgrade", "head", "is_known", "revise", "upgrade"]
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x64617973
 """Of PostgreSQL's advisory locks, ours while migrating."""
 
 
-def upgrade(url: str) -> str:
-    """Migrates to the newest revision and returns it. Does nothing, quickly, where it is there already.
+def upgrade(url: str, revision: str = "") -> str:
+    """Migrates to the newest revision, or to this one, and returns it. Does nothing, quickly, where it is there.
 
     Raises Conflict for a database of a newer program, Unavailable where it cannot be opened.
     """
-    if current(url) != head():
+    wanted = revision or head()
+    if current(url) != wanted:
         with _transaction(url) as connection:
-            command.upgrade(_config(connection), "head")
-    return head()
+            command.upgrade(_config(connection), wanted)
+            failpoints.hit("migrate.before-commit")
+    return wanted
+
+
+def is_known(revision: str) -> bool:
+    """Whether this program can bring a database of this revision forward."""
+    return revision in {script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()}
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -111,9 +119,7 @@ def _transaction(url: str, *, lock: bool = True) -> Iterator[Connection]:
 
 def _known_revision(connection: Connection) -> str | None:
     found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and found not in {
-        script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()
-    }:
+    if found is not None and not is_known(found):
         raise Conflict(
             f"The database was migrated by a newer Dayspring (revision {found}; this one knows up to {head()})",
             "Install that version, or restore a backup made before it.",

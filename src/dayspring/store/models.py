@@ -25,11 +25,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from dayspring.contracts.models import Model
 from dayspring.core.errors import Conflict
 from dayspring.core.ids import new_id
+from dayspring.store.aliases import find_alias
 from dayspring.store.schema import metadata
 
 __all__ = [
     "LicenceAcceptance", "ModelFile", "add_model", "delete_model", "list_acceptances", "list_files", "list_models",
-    "record_acceptance", "referenced_blobs",
+    "record_acceptance",
 ]  # fmt: skip
 
 models = Table(
@@ -95,9 +96,11 @@ def list_models(connection: Connection) -> list[Model]:
 
 
 def add_model(connection: Connection, model: Model, files: Sequence[ModelFile]) -> None:
-    """Raises Conflict when a model of this id is there."""
+    """Raises Conflict when a model or an alias of this id is there."""
     if connection.execute(select(models.c.id).where(models.c.id == model.id)).first():
         raise model_exists(model.id)
+    if find_alias(connection, model.id) is not None:
+        raise alias_exists(model.id)
     row = {
         "id": model.id,
         "engine": model.engine,
@@ -120,6 +123,10 @@ def model_exists(model_id: str) -> Conflict:
     return Conflict(f"There is a model {model_id!r} already", "Remove it first, or add this one under another id.")
 
 
+def alias_exists(name: str) -> Conflict:
+    return Conflict(f"There is an alias {name!r} already", "Remove it first, or add the model under another id.")
+
+
 def delete_model(connection: Connection, model_id: str) -> bool:
     """Whether it was there."""
     connection.execute(delete(model_files).where(model_files.c.model_id == model_id))
@@ -131,11 +138,6 @@ def list_files(connection: Connection, model_id: str) -> list[ModelFile]:
         select(model_files).where(model_files.c.model_id == model_id).order_by(model_files.c.path)
     )
     return [ModelFile(row.path, row.sha256, row.size_bytes) for row in rows]
-
-
-def referenced_blobs(connection: Connection) -> set[str]:
-    """The digest of every file of every model."""
-    return set(connection.execute(select(model_files.c.sha256).distinct()).scalars())
 
 
 def record_acceptance(connection: Connection, acceptance: LicenceAcceptance) -> None:

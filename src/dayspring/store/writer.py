@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, event
 
 from dayspring.core.errors import DayspringError, Unavailable
 from dayspring.store import failpoints
-from dayspring.store.engines import BUSY_TIMEOUT_S
+from dayspring.store.engines import BUSY_TIMEOUT_S, as_refusal
 from dayspring.store.statements import WRITES
 
 __all__ = ["Job", "Writer"]
@@ -194,7 +194,7 @@ class Writer:
             retry = len(jobs) > 1 or self._is_transient(error)
             self._roll_back()
             if not retry:
-                jobs[0].error = error
+                jobs[0].error = as_refusal(error)
                 return
             for job in jobs:
                 self._write_alone(job)
@@ -208,7 +208,7 @@ class Writer:
             except BaseException as error:  # noqa: BLE001 - as above
                 transient = self._is_transient(error)
                 self._roll_back()
-                job.error = error
+                job.error = as_refusal(error)
                 if transient and attempt + 1 < _ATTEMPTS:
                     continue
             return

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 
-from dayspring.contracts.events import ChoiceEnd, Embedding, Event, TextDelta, ToolCallDelta, Usage
+from dayspring.contracts.events import ChoiceEnd, Embedding, Event, Rerank, TextDelta, ToolCallDelta, Usage
 from dayspring.contracts.models import Ability, Model
-from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Sampling, Task
+from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, RerankTask, Sampling, Task
 from dayspring.core.errors import ContextLengthExceeded, DayspringError, InvalidRequest, PromptOverLimit
 
 __all__ = ["EngineContract", "Runner", "answers", "collect"]
@@ -109,6 +109,19 @@ class EngineContract:
         require(_cosine(vectors[0].vector, vectors[1].vector) < 0.9999, "another input has another vector")
         require(isinstance(events[-1], Usage), "the last event is Usage")
 
+    async def test_every_document_is_scored_in_order_and_for_itself(self, compute: Runner, model: Model) -> None:
+        need(model, Ability.RERANK)
+        documents = (self.words, "alpha", "beta", self.words)
+        events = await collect(compute, model, RerankTask("alpha", documents))
+        scores = [event for event in events if isinstance(event, Rerank)]
+        require([score.index for score in scores] == [0, 1, 2, 3], "one score for each document, in order")
+        require(all(math.isfinite(score.score) for score in scores), "a score is a number")
+        require(math.isclose(scores[0].score, scores[3].score, abs_tol=1e-3), "the same document has the same score")
+        require(isinstance(events[-1], Usage), "the last event is Usage")
+        alone = await collect(compute, model, RerankTask("alpha", documents[1:2]))
+        found = next(event.score for event in alone if isinstance(event, Rerank))
+        require(math.isclose(found, scores[1].score, abs_tol=1e-3), "its neighbours change nothing about a document")
+
     async def test_max_tokens_is_kept_and_named_as_the_reason(self, compute: Runner, model: Model) -> None:
         need(model, Ability.CHAT)
         events = await collect(compute, model, self.chat(max_tokens=3))
@@ -192,12 +205,20 @@ class EngineContract:
         if not model.context_tokens:
             pytest.skip("the model has no context length")
         text = "word " * (model.context_tokens + 100)
-        task: Task = EmbeddingTask((text,)) if model.abilities == (Ability.EMBEDDING,) else self.chat(text)
+        long: dict[Ability, Task] = {
+            Ability.EMBEDDING: EmbeddingTask((text,)),
+            Ability.RERANK: RerankTask("alpha", (text,)),
+        }
+        task = long.get(model.abilities[0], self.chat(text))
         with pytest.raises(ContextLengthExceeded, match=str(model.context_tokens)):
             await collect(compute, model, task)
 
     async def test_what_a_model_cannot_do_is_refused_in_our_words(self, compute: Runner, model: Model) -> None:
-        tasks: dict[Ability, Task] = {Ability.CHAT: self.chat(), Ability.EMBEDDING: EmbeddingTask(("a",))}
+        tasks: dict[Ability, Task] = {
+            Ability.CHAT: self.chat(),
+            Ability.EMBEDDING: EmbeddingTask(("a",)),
+            Ability.RERANK: RerankTask("a", ("b",)),
+        }
         missing = [task for ability, task in tasks.items() if ability not in model.abilities]
         if not missing:
             pytest.skip("the model can do everything")
@@ -212,6 +233,7 @@ class EngineContract:
             Ability.CHAT: self.chat(max_tokens=2),
             Ability.COMPLETION: CompletionTask((self.words,), Sampling(max_tokens=2, seed=7)),
             Ability.EMBEDDING: EmbeddingTask((self.words, "alpha beta")),
+            Ability.RERANK: RerankTask("alpha", (self.words, "alpha beta")),
         }
         return [tasks[ability] for ability in model.abilities]
 

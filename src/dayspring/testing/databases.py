@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
 
 import pytest
 from sqlalchemy import inspect, text
@@ -21,39 +23,83 @@ from dayspring.store import migrate
 from dayspring.store.database import Database
 from dayspring.store.engines import make_engine
 
-__all__ = ["database", "database_url", "empty_database_url", "migrated_postgres", "migrated_sqlite", "postgres_cluster"]
+__all__ = [
+    "Cluster",
+    "database",
+    "database_url",
+    "empty_database_url",
+    "migrated_postgres",
+    "migrated_sqlite",
+    "postgres_cluster",
+]
 
 _REMEDY = "no PostgreSQL server programs: apt-get install postgresql, or put initdb on PATH"
+
+
+class Cluster:
+    """A throw-away PostgreSQL of the system's own programs, as a context manager. Raises LookupError without them.
+
+    `durable`: what was committed survives the death of its processes (not of the machine), at a cost in speed.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        programs = _programs()
+        if programs is None:
+            raise LookupError(_REMEDY)
+        self._control = str(programs / "pg_ctl")
+        self._make = str(programs / "initdb")
+        self._user = _user()
+        self._folder = Path(tempfile.mkdtemp(prefix="dayspring-pg-"))
+        self._options = (
+            f"-k {self._folder} -c listen_addresses= -c fsync=off -c full_page_writes=off "
+            f"-c synchronous_commit={'on' if durable else 'off'} "
+            "-c max_connections=200 -c shared_buffers=32MB -c deadlock_timeout=200ms"
+        )
+        self.url = f"postgresql+psycopg://test@/{{name}}?host={self._folder}"
+        """Without a database's name, which `format(name=...)` puts in."""
+
+    def __enter__(self) -> Self:
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        _run(self._user, self._make, "-D", self._data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C",
+             "--no-sync")  # fmt: skip
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _data(self) -> str:
+        return str(self._folder / "data")
+
+    def start(self) -> None:
+        log = str(self._folder / "log")
+        _run(self._user, self._control, "-D", self._data, "-l", log, "-o", self._options, "-w", "start")
+
+    def stop(self, mode: Literal["fast", "immediate"]) -> None:
+        """`fast` ends its sessions; `immediate` is a crash that the next start recovers from."""
+        _run(self._user, self._control, "-D", self._data, "-m", mode, "-w", "stop")
+
+    def administer(self, statement: str) -> None:
+        """Runs what no transaction may hold, such as CREATE DATABASE."""
+        _administer(self.url, statement)
 
 
 @pytest.fixture(scope="session")
 def postgres_cluster() -> Iterator[str]:
     """The URL of a running cluster, without a database's name at its end."""
-    programs = _programs()
-    if programs is None:
+    try:
+        cluster = Cluster()
+    except LookupError:
         if "postgres" in os.environ.get("DAYSPRING_REQUIRE", "").split(","):
             pytest.fail(_REMEDY)
         pytest.skip(_REMEDY)
-    folder = Path(tempfile.mkdtemp(prefix="dayspring-pg-"))
-    user = _user()
-    try:
-        if user is not None:
-            shutil.chown(folder, user)
-        _run(user, str(programs / "initdb"), "-D", str(folder / "data"), "-U", "test", "-A", "trust", "-E", "UTF8",
-             "--locale=C", "--no-sync")  # fmt: skip
-        options = (
-            f"-k {folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off "
-            "-c max_connections=200 -c shared_buffers=32MB -c deadlock_timeout=200ms"
-        )
-        control = str(programs / "pg_ctl")
-        data = ("-D", str(folder / "data"))
-        _run(user, control, *data, "-l", str(folder / "log"), "-o", options, "-w", "start")
-        try:
-            yield f"postgresql+psycopg://test@/{{name}}?host={folder}"
-        finally:
-            _run(user, control, *data, "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with cluster:
+        yield cluster.url
 
 
 @pytest.fixture(scope="session")
@@ -110,10 +156,11 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def _empty(url: str, tables: list[str]) -> None:
-    """Deletes every row, past triggers and foreign keys, and every table a test has added."""
+    """Deletes every row, past triggers and foreign keys, every table a test has added, and what DBOS keeps."""
     engine = make_engine(url)
     with engine.connect() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("DROP SCHEMA IF EXISTS dayspring_jobs CASCADE"))
         for table in inspect(connection).get_table_names():
             if table not in tables:
                 connection.execute(text(f'DROP TABLE "{table}"'))

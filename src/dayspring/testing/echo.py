@@ -1,6 +1,6 @@
 """The echo engine: says the last message again, word by word. Deterministic, and made to break on purpose.
 
-One word (with the blanks after it) is one token. It answers chat, completion and embedding tasks and honours
+One word (with the blanks after it) is one token. It answers every kind of task and honours
 `max_tokens`, `stop`, `n` and `prompt_limit`. Model options: `delay_s` before each token; `die_after`: the process ends
 at that token; `fail_after`: the call fails at that token; `parallel`: calls at a time; `load_s`: time loading takes;
 `refuse_load`: a reason loading fails for, as an engine would say it; `crash_load`: the process ends while loading.
@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Any
 
 from dayspring.contracts.engine import engine_defaults
-from dayspring.contracts.events import ChoiceEnd, Embedding, Event, TextDelta, TokenLogprob, Usage
+from dayspring.contracts.events import ChoiceEnd, Embedding, Event, Rerank, TextDelta, TokenLogprob, Usage
 from dayspring.contracts.models import Ability, Model
-from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Task
+from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, RerankTask, Task
 from dayspring.core.errors import ContextLengthExceeded, PromptOverLimit, Refused
 
 __all__ = ["Echo", "EchoSession", "engine", "open_session", "words"]
@@ -64,6 +64,11 @@ class EchoSession:
                 yield Embedding(index, _vector(text))
             yield Usage(tokens)
             return
+        if isinstance(task, RerankTask):
+            for index, document in enumerate(task.documents):
+                yield Rerank(index, _likeness(task.query, document))
+            yield Usage(tokens)
+            return
         answers = [_last_said(task)] if isinstance(task, ChatTask) else _inputs(task)
         produced = 0
         for choice, answer in enumerate(text for text in answers for _ in range(task.n)):
@@ -87,7 +92,11 @@ class EchoSession:
                 raise RuntimeError("told to fail")
             logprobs = None if sampling.top_logprobs is None else (TokenLogprob(word, 0.0),)
             yield TextDelta(word, choice, logprobs=logprobs)
-        yield ChoiceEnd("length" if len(tokens) > most else "stop", choice)
+        if len(tokens) > most:
+            yield ChoiceEnd("length", choice)
+        else:
+            met = [stop for stop in sampling.stop if ends and answer.startswith(stop, min(ends))]
+            yield ChoiceEnd("stop", choice, met[0] if met else "")
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -109,7 +118,7 @@ def _inputs(task: Task) -> list[str]:
             return [_text(message.get("content")) for message in task.messages]
         case CompletionTask():
             given = task.prompts
-        case EmbeddingTask():
+        case EmbeddingTask() | RerankTask():
             given = task.inputs
     return [item if isinstance(item, str) else " ".join(map(str, item)) for item in given]
 
@@ -123,6 +132,12 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content or ())
+
+
+def _likeness(query: str, document: str) -> float:
+    """The part of all words of both that are in both."""
+    asked, said = {*query.lower().split()}, {*document.lower().split()}
+    return len(asked & said) / max(len(asked | said), 1)
 
 
 def _vector(text: str) -> bytes:

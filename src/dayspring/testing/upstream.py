@@ -50,6 +50,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """End by closing the connection in the middle of the answer."""
     usage: bool = True
     """Report usage."""
+    group: int = 1
+    """Tokens in each piece of a stream."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -76,19 +78,24 @@ class FakeUpstream:
         self.url = ""
         """What stands before `/chat/completions`; known once started."""
         self._replies: deque[Reply] = deque()
-        application = web.Application(client_max_size=64 << 20)
-        application.router.add_post("/v1/{task:.+}", self._serve)
-        self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0)
+        self.application = web.Application(client_max_size=64 << 20)
+        self.application.router.add_post("/v1/{task:.+}", self._serve)
+        self._runner = web.AppRunner(self.application, handler_cancellation=True, shutdown_timeout=0)
 
     def script(self, *replies: Reply) -> None:
         """Answers for the next requests, in order; after them the model answers."""
         self._replies.extend(replies)
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
+        await self.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
         return self
+
+    async def setup(self) -> web.AppRunner:
+        """All but a place to listen on, for a stand-in that has its own."""
+        await self._runner.setup()
+        return self._runner
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -126,6 +133,8 @@ class FakeUpstream:
             return web.Response(status=400, body=refused, content_type="application/json")
         if task == "embeddings":
             content = orjson.dumps(_embeddings(body))
+        elif task == "rerank":
+            content = orjson.dumps(_ranking(body))
         elif body.get("stream"):
             return await self._send(request, reply, _stream(task, body, reply), "text/event-stream")
         else:
@@ -165,6 +174,8 @@ def _prompt(task: str, body: dict[str, Any]) -> list[str]:
     """Every token that is read."""
     if task == "chat/completions":
         return [word for message in body["messages"] for word in words(_text(message.get("content")))]
+    if task == "rerank":
+        return [word for document in body["documents"] for word in words(f"{body['query']}\n{document}")]
     given = body["prompt"] if task == "completions" else body["input"]
     given = given if isinstance(given, list) and not all(isinstance(one, int) for one in given) else [given]
     return [word for one in given for word in words(one if isinstance(one, str) else " ".join(map(str, one)))]
@@ -279,21 +290,33 @@ async def _stream(task: str, body: dict[str, Any], reply: Reply) -> AsyncIterato
             opening = {"index": 0, **called, "function": {**called["function"], "arguments": ""}}
             yield piece([{"index": index, "delta": {"tool_calls": [opening]}, "finish_reason": None}])
             tokens, reason = [called["function"]["arguments"]], "tool_calls"
-        for token in tokens:
+        for at in range(0, len(tokens), reply.group):
             if reply.before_token is not None and output:
                 await reply.before_token.wait()
-            output += 1
+            several = tokens[at : at + reply.group]
+            output += len(several)
+            token = "".join(several)
             delta: dict[str, Any] = {"text": token}
             if called:
                 delta = {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": token}}]}}
             elif chat:
                 delta = {"delta": {"content": token}}
-            yield piece([{"index": index, **delta, "finish_reason": None, "logprobs": _logprobs([token], body)}])
+            choice = {"index": index, **delta, "finish_reason": None, "logprobs": _logprobs(several, body)}
+            yield piece([choice], **_so_far(task, body, at + len(several)))
         last: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
-        yield piece([{"index": index, **last, "finish_reason": reason}])
+        yield piece([{"index": index, **last, "finish_reason": reason}], **_so_far(task, body, len(tokens)))
     if reply.usage and body.get("stream_options", {}).get("include_usage"):
         yield piece([], usage=_usage(task, body, output))
     yield b"data: [DONE]\n\n"
+
+
+def _so_far(task: str, body: dict[str, Any], output: int) -> dict[str, Any]:
+    """What a piece tells of its own choice, where that is asked for: all but what was cached, as vLLM does."""
+    if not body.get("stream_options", {}).get("continuous_usage_stats"):
+        return {}
+    usage = _usage(task, body, output)
+    del usage["prompt_tokens_details"]
+    return {"usage": usage}
 
 
 def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
@@ -308,6 +331,15 @@ def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
     tokens = len(_prompt("embeddings", body))
     return {"object": "list", "model": body["model"], "data": data,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}  # fmt: skip
+
+
+def _ranking(body: dict[str, Any]) -> dict[str, Any]:
+    """Best first, as such services answer: the part of both's words that are in both."""
+    asked = {*body["query"].split()}
+    scores = [len(asked & {*one.split()}) / len(asked | {*one.split()}) for one in body["documents"]]
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    results = [{"index": place, "relevance_score": scores[place]} for place in order]
+    return {"id": "fake-1", "results": results, "usage": {"total_tokens": len(_prompt("rerank", body))}}
 
 
 def _vector(seed: bytes, dimensions: int) -> list[float]:

@@ -11,9 +11,12 @@ from starlette.requests import Request
 from dayspring.core.errors import Malformed
 from dayspring.web.errors import malformed
 
-__all__ = ["bodies", "documented", "read_body"]
+__all__ = ["OPEN_TO_ALL", "bodies", "documented", "read_body"]
 
 B = TypeVar("B", bound=BaseModel)
+
+OPEN_TO_ALL: dict[str, Any] = {"security": []}
+"""`openapi_extra` of a route that asks for no key: whoever signs in has none yet."""
 
 bodies: dict[str, type[BaseModel]] = {}
 """The bodies that routes read, by the name of their schema; filled as the routes are declared."""

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, Malformed, Unavailable
+from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, Malformed, OutOfRange, Unavailable
 from dayspring.web.context import request_id
+from dayspring.web.dialects import in_dialect
 
 __all__ = ["error_body", "error_headers", "error_response", "install", "malformed", "shaped", "stopping"]
 
@@ -41,22 +42,29 @@ def error_headers(error: DayspringError) -> dict[str, str]:
     """Retry-After where waiting helps, in whole seconds; for a budget that is spent, OpenAI's word not to try again."""
     if isinstance(error, InsufficientQuota):
         return {"x-should-retry": "false"}
+    if isinstance(error, OutOfRange):
+        return {"Content-Range": f"bytes */{error.size_bytes}"}
     if error.retry_after_s is None:
         return {}
     return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
 
 
-def error_response(error: DayspringError) -> Response:
+def error_response(error: DayspringError, path: str = "") -> Response:
+    """`path`: of the request, since one family of routes has a dialect of the shape."""
     headers = error_headers(error)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(orjson.dumps(error_body(error)), error.status, headers, "application/json")
+    body = in_dialect(error_body(error), error.status, path)
+    return Response(orjson.dumps(body), error.status, headers, "application/json")
 
 
 def malformed(error: ValidationError | RequestValidationError) -> Malformed:
     """The first fault pydantic found, with its path; an input value is never echoed."""
     fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))[:_LONGEST_PATH]
+    place = fault["loc"]
+    if isinstance(error, RequestValidationError):  # FastAPI names the part of the request first
+        place = place[1:]
+    path = ".".join(map(str, place))[:_LONGEST_PATH]
     reason = fault["msg"]
     if fault["type"] == "union_tag_invalid":  # the one sentence of pydantic's that repeats what was sent
         reason = f"its {fault['ctx']['discriminator']} should be one of {fault['ctx']['expected_tags']}"
@@ -81,16 +89,17 @@ def stopping() -> Unavailable:
 def install(app: FastAPI) -> None:
     """Make the app answer every error in the one shape."""
 
-    async def on_error(_request: Request, error: Exception) -> Response:
-        return error_response(shaped(error))
+    async def on_error(request: Request, error: Exception) -> Response:
+        return error_response(shaped(error), request.scope["path"])
 
-    async def on_http(_request: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code, kind, message = _HTTP.get(
             status, ("invalid_request", "invalid_request_error", "The request could not be read. See /docs.")
         )
-        body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+        body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": None, "code": code}}
         headers = getattr(error, "headers", None)
+        body = in_dialect(body, status, request.scope["path"])
         return Response(orjson.dumps(body), status, headers, "application/json")
 
     app.add_exception_handler(DayspringError, on_error)

@@ -28,9 +28,10 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Every error, whatever the route."""
+    """Every error, whatever the route. `type` is there on /v1/messages alone, where it is `error`."""
 
     error: ErrorDetail
+    type: str | None = None
 
 
 def results(kind: Any, *, stream: Any = None, csv: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -88,7 +89,7 @@ def _complete(schema: dict[str, Any]) -> dict[str, Any]:
             if body is not None:
                 _add(components, bodies[body])
             if place.startswith("/v1/"):
-                operation["security"] = [{"key": []}]
+                operation.setdefault("security", [{"key": []}])
             responses = operation["responses"]
             responses.pop("422", None)
             responses["4XX"] = {"description": "What is wrong and what to do.", "content": answer}

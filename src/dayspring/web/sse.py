@@ -17,19 +17,45 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from dayspring.core.errors import DayspringError
 from dayspring.web.errors import error_body, shaped, stopping
 
-__all__ = ["ClientGone", "EventStream", "unless_client_leaves"]
+__all__ = ["ClientGone", "EventStream", "Framing", "NamedFraming", "unless_client_leaves"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_DONE = b"data: [DONE]\n\n"
-_QUIET = b": still working\n\n"
 QUIET_S = 15.0
 STALLS = 4
 """How many times QUIET_S one piece may wait for the client to take it."""
+
+
+class Framing:
+    """How payloads are written: this one as OpenAI's chats are."""
+
+    done = b"data: [DONE]\n\n"
+    quiet = b": still working\n\n"
+
+    def event(self, payload: Any) -> bytes:
+        return b"data: " + orjson.dumps(payload) + b"\n\n"
+
+    def fault(self, error: DayspringError) -> bytes:
+        """The last event of a stream that cannot go on."""
+        return self.event(error_body(error))
+
+
+class NamedFraming(Framing):
+    """An event's name is its `type`, and nothing follows the last: OpenAI's responses, Anthropic's messages."""
+
+    done = b""
+
+    def event(self, payload: Any) -> bytes:
+        name: str = payload["type"]
+        return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(payload) + b"\n\n"
+
+    def fault(self, error: DayspringError) -> bytes:
+        return self.event({"type": "error", **error_body(error)})
 
 
 class ClientGone(Exception):  # noqa: N818 - not an error: nobody is left to be told
@@ -79,9 +105,10 @@ class EventStream(Response):
     is sent as an event of the one error shape, and the stream ends without `[DONE]`, as OpenAI's does.
     """
 
-    def __init__(self, producer: AsyncGenerator[Any, None]) -> None:
+    def __init__(self, producer: AsyncGenerator[Any, None], framing: Framing | None = None) -> None:
         super().__init__(media_type="text/event-stream")
         self.producer = producer
+        self.framing = framing or Framing()
         self._begun = False
         self._sending = False
         self._sent = 0
@@ -101,7 +128,7 @@ class EventStream(Response):
                 await _stop(work)
                 if self._begun:  # the client has the beginning: it is told why there is no end
                     self._begun = False
-                    await self._piece(send, _event(error_body(stopping())), more=False)
+                    await self._piece(send, self.framing.fault(stopping()), more=False)
                 raise
             finally:
                 watch.cancel()
@@ -117,14 +144,14 @@ class EventStream(Response):
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         self._begun = True
-        ending = _DONE
+        ending = self.framing.done
         try:
             if first is not None:
-                await self._piece(send, _event(first))
+                await self._piece(send, self.framing.event(first))
             async for payload in self.producer:
-                await self._piece(send, _event(payload))
+                await self._piece(send, self.framing.event(payload))
         except Exception as error:  # noqa: BLE001 - shaped() logs what is not of the tree
-            ending = _event(error_body(shaped(error)))
+            ending = self.framing.fault(shaped(error))
         self._begun = False
         await self._piece(send, ending, more=False)
 
@@ -143,11 +170,7 @@ class EventStream(Response):
             if self._begun and not self._sending and self._sent == before:
                 try:
                     async with asyncio.timeout(QUIET_S * STALLS):
-                        await send({"type": "http.response.body", "body": _QUIET, "more_body": True})
+                        await send({"type": "http.response.body", "body": self.framing.quiet, "more_body": True})
                 except TimeoutError:
                     return
             before = self._sent
-
-
-def _event(payload: Any) -> bytes:
-    return b"data: " + orjson.dumps(payload) + b"\n\n"

@@ -21,6 +21,7 @@ from dayspring.core.errors import ContextLengthExceeded, Defect, InvalidRequest,
 from dayspring.engines.llamacpp.chunks import failure
 from dayspring.engines.llamacpp.layout import Layout
 from dayspring.engines.llamacpp.local_http import LocalServer, tokenize_body
+from dayspring.engines.llamacpp.turns import Turns
 
 __all__ = ["EmbeddingSession"]
 
@@ -58,6 +59,7 @@ class EmbeddingSession:
         self._plan = plan
         self._mark = mark
         self._threads = ThreadPoolExecutor(plan.slots, "llamacpp")
+        self._turns = Turns(plan.slots)
 
     @property
     def parallel(self) -> int:
@@ -70,9 +72,7 @@ class EmbeddingSession:
             raise UnsupportedParameter("dimensions", "this model's vectors were not trained to be cut")
         inputs = self._inputs(task)
         await self._check_lengths(inputs, task.prompt_limit)
-        loop = asyncio.get_running_loop()
-        groups = list(_groups(inputs))
-        pending = [loop.run_in_executor(self._threads, self._embed, group) for group in groups]
+        pending = [asyncio.ensure_future(self._in_turn(group)) for group in _groups(inputs)]
         tokens = index = 0
         try:
             for answer in pending:
@@ -97,8 +97,14 @@ class EmbeddingSession:
         self._folder.cleanup()
 
     def _inputs(self, task: EmbeddingTask) -> list[_Input]:
-        prefix = str(self._model.options.get(f"{task.purpose}_prefix", "")) if task.purpose else ""
-        return [prefix + item if isinstance(item, str) else item for item in task.inputs]
+        purposes = [task.purpose] * len(task.inputs)
+        if task.queries:
+            purposes = ["query" if place < task.queries else "document" for place in range(len(task.inputs))]
+        known = {purpose: str(self._model.options.get(f"{purpose}_prefix", "")) for purpose in ("query", "document")}
+        prefixes = (known.get(purpose, "") for purpose in purposes)
+        return [
+            prefix + item if isinstance(item, str) else item for prefix, item in zip(prefixes, task.inputs, strict=True)
+        ]
 
     async def _check_lengths(self, inputs: Sequence[_Input], limit: int | None) -> None:
         """Counts only where the number of bytes leaves a doubt: a token is at least one."""
@@ -121,6 +127,14 @@ class EmbeddingSession:
         if "error" in answer:
             raise failure(self._model.id, answer["error"])
         return len(answer["tokens"])
+
+    async def _in_turn(self, group: list[_Input]) -> tuple[list[list[float]], int]:
+        number = await self._turns.enter()
+        loop = asyncio.get_running_loop()
+        work = self._threads.submit(self._embed, group)
+        # A call that is cancelled does not stop the library, so its place is free when the thread is.
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turns.leave, number))
+        return await asyncio.wrap_future(work)
 
     def _embed(self, group: list[_Input]) -> tuple[list[list[float]], int]:
         """On a thread."""

@@ -24,7 +24,7 @@ class LlamaCpp(engine_defaults):
     embeddings `query_prefix` and `document_prefix`, put before inputs of that purpose."""
 
     name = "llamacpp"
-    abilities = frozenset({Ability.CHAT, Ability.COMPLETION, Ability.EMBEDDING})
+    abilities = frozenset({Ability.CHAT, Ability.COMPLETION, Ability.EMBEDDING, Ability.RERANK})
     formats = frozenset({"gguf"})
     devices = frozenset({"cpu", "cuda"})
     options = frozenset({*_CHOICES, *_NUMBERS, *_TEXTS})

@@ -7,12 +7,13 @@ same seed gives the same text only while nothing else runs.
 Both let one request use the model's whole context. The engine's estimate and the worker read the same layout.
 """
 
-from typing import Any
+from pathlib import Path
 
 import msgspec
 
 from dayspring.contracts.engine import LoadOptions
 from dayspring.contracts.models import Ability, Model
+from dayspring.engines.key_values import cell_bytes
 
 __all__ = ["Layout", "layout"]
 
@@ -24,8 +25,6 @@ _BASE_BYTES = 192 << 20
 """Interpreter, library and buffers that do not grow with the model."""
 _LOGITS = 4
 """Bytes of one logit."""
-_CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
-"""Bytes of one number in the key-value memory, by the option `cache_type`."""
 _BATCH_S = 0.15
 _FLOPS_PER_THREAD = 30e9
 """What one thread of a plain server processor gets done in a batch; measured 35e9 on an AMD EPYC (Zen 4) core."""
@@ -51,8 +50,8 @@ def layout(model: Model, options: LoadOptions, device: str = "cpu") -> Layout:
     trained = model.context_tokens or int(facts.get("context_length", 0)) or _DEFAULT_CONTEXT
     context = min(int(model.options.get("n_ctx", trained)), trained)
     cell = cell_bytes(facts, str(model.options.get("cache_type", "f16")))
-    fixed = model.size_bytes + _BASE_BYTES
-    if model.abilities == (Ability.EMBEDDING,):
+    fixed = model.size_bytes + sum(_file_bytes(adapter.path) for adapter in model.adapters) + _BASE_BYTES
+    if model.abilities in ((Ability.EMBEDDING,), (Ability.RERANK,)):
         # An encoder reads an input in one batch and keeps nothing of it.
         slots = min(options.slots, 8)
         work = context * int(facts.get("embedding_length", 1024)) * 64
@@ -73,17 +72,6 @@ def layout(model: Model, options: LoadOptions, device: str = "cpu") -> Layout:
     return Layout(min(context, pool), options.slots, pool, False, batch, fixed + int(pool * cell))
 
 
-def cell_bytes(facts: dict[str, Any], cache_type: str) -> float:
-    """Bytes of key-value memory for one token."""
-    blocks = int(facts.get("block_count", 32))
-    heads = int(facts.get("head_count", 0)) or 1
-    width = int(facts.get("embedding_length", 4096))
-    shared_heads = int(facts.get("head_count_kv", 0)) or heads
-    key = int(facts.get("key_length", 0)) or width // heads
-    value = int(facts.get("value_length", 0)) or width // heads
-    return blocks * shared_heads * (key + value) * _CACHE_BYTES.get(cache_type, 2.0)
-
-
 def _batch_tokens(model: Model, options: LoadOptions, device: str) -> int:
     """A power of two with about `_BATCH_S` of work on a processor; an accelerator is quick enough for the largest.
 
@@ -101,3 +89,10 @@ def _batch_tokens(model: Model, options: LoadOptions, device: str) -> int:
     while batch * 2 <= min(tokens, _MOST_BATCH) or batch < 2 * options.slots:
         batch *= 2
     return batch
+
+
+def _file_bytes(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0

@@ -13,15 +13,19 @@ from contextlib import aclosing
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
+
 from dayspring.contracts.events import ChoiceEnd, Event, Started, TextDelta, Usage
-from dayspring.contracts.models import Model
-from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Task
-from dayspring.core.errors import ContextLengthExceeded, InvalidRequest, PromptOverLimit
+from dayspring.contracts.models import Modality, Model
+from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, RerankTask, Task, without_pictures
+from dayspring.core.errors import ContextLengthExceeded, InvalidRequest, PromptOverLimit, UnsupportedParameter
 from dayspring.engines.llamacpp.admission import Admission
-from dayspring.engines.llamacpp.bodies import Choice, chat_body, choices
+from dayspring.engines.llamacpp.bodies import Choice, chat_body, choices, placed
 from dayspring.engines.llamacpp.chunks import Reader, failure
 from dayspring.engines.llamacpp.layout import Layout
 from dayspring.engines.llamacpp.local_http import LocalServer, tokenize_body
+from dayspring.engines.llamacpp.pictures import plain_messages
+from dayspring.engines.llamacpp.slots import Place, Slots, Wish
 
 __all__ = ["TextSession"]
 
@@ -61,18 +65,19 @@ class _Sink:
 class _Answer:
     """One choice being made."""
 
-    def __init__(self, choice: Choice, reader: Reader, handle: Callable[..., None], cells: int) -> None:
+    def __init__(self, choice: Choice, reader: Reader, handle: Callable[..., None], cells: int, wish: Wish) -> None:
         self.choice = choice
         self.reader = reader
         self.handle = handle
         self.cells = cells
+        self.wish = wish
         self.inside = False
         """It has its place and a thread."""
         self.work: asyncio.Task[None] | None = None
 
-    def compute(self) -> None:
+    def compute(self, place: Place) -> None:
         """On a thread of its own, until the answer's end."""
-        self.handle(self.choice.body, self.reader.feed)
+        self.handle(placed(self.choice.body, place.slot, reuse=place.reuse), self.reader.feed)
 
     def stop(self) -> None:
         self.reader.cancelled = True
@@ -93,7 +98,9 @@ class TextSession:
         self._model = model
         self._plan = plan
         self._mark = mark
-        self._admission = Admission(plan.slots, plan.pool_tokens)
+        self._slots = Slots(plan.slots)
+        self._admission = Admission(self._slots, plan.pool_tokens)
+        self._adapters = tuple(adapter.id for adapter in model.adapters)
         self._threads = ThreadPoolExecutor(plan.slots, "llamacpp")
         self._counting = ThreadPoolExecutor(2, "llamacpp-count")
 
@@ -102,10 +109,11 @@ class TextSession:
         return self._plan.slots
 
     async def run(self, task: Task) -> AsyncIterator[Event]:
-        if isinstance(task, EmbeddingTask):
-            raise InvalidRequest(f"{self._model.id!r} makes no embeddings. Choose an embedding model.", param="model")
+        if isinstance(task, EmbeddingTask | RerankTask):
+            raise InvalidRequest(f"{self._model.id!r} makes text only. Choose a model for that.", param="model")
+        task = await self._plain(task)
         counts = await self._counts_if_needed(task)
-        made = list(choices(task, [self._plan.context_tokens - count for count in counts]))
+        made = list(choices(task, [self._plan.context_tokens - count for count in counts], self._adapters))
         if isinstance(task, CompletionTask) and task.echo:
             texts = [await self._text_of(prompt) for prompt in task.prompts]
             for choice in made:
@@ -160,10 +168,12 @@ class TextSession:
                 raise result
 
     async def _make(self, answer: _Answer) -> None:
-        ticket = await self._admission.enter(answer.cells)
+        ticket = await self._admission.enter(answer.cells, answer.wish)
         answer.inside = True
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, answer.compute)
+            if answer.wish.fresh:
+                await self._empty_idle_slots()
+            await asyncio.get_running_loop().run_in_executor(self._threads, answer.compute, ticket.place)
         finally:
             self._admission.leave(ticket)
         answer.reader.check_ended()
@@ -186,11 +196,28 @@ class TextSession:
         chat = isinstance(task, ChatTask)
         handle = self._server.handle_chat_completions if chat else self._server.handle_completions
         cells = 0 if self._plan.split else counts[choice.prompt] + choice.max_tokens
-        return _Answer(choice, reader, handle, cells)
+        # What else lies in a shared pool changes the rounding, so who names a seed finds it empty.
+        fresh = not self._plan.split and task.sampling.seed is not None
+        wish = Wish(task.cache_scope, task.adapter, choice.key, fresh)
+        return _Answer(choice, reader, handle, cells, wish)
+
+    async def _empty_idle_slots(self) -> None:
+        for number in self._slots.forget_idle():
+            await self._ask(f"/slots/{number}?action=erase", {})
+
+    async def _plain(self, task: ChatTask | CompletionTask) -> ChatTask | CompletionTask:
+        """The task with its pictures decoded. Raises InvalidRequest, UnsupportedParameter for a model without eyes."""
+        if not isinstance(task, ChatTask) or not without_pictures(task.messages)[1]:
+            return task
+        if not self._model.may_read(Modality.IMAGE):
+            raise UnsupportedParameter("messages", "this model reads no pictures. Send text")
+        plain = await asyncio.get_running_loop().run_in_executor(self._counting, plain_messages, task.messages)
+        return msgspec.structs.replace(task, messages=tuple(plain))
 
     async def count_tokens(self, task: Task) -> int:
         """Raises InvalidRequest for what the model's template cannot render."""
-        return sum(await self._counts(task))
+        plain = task if isinstance(task, EmbeddingTask | RerankTask) else await self._plain(task)
+        return sum(await self._counts(plain))
 
     async def _counts_if_needed(self, task: ChatTask | CompletionTask) -> list[int]:
         """Tokens of each prompt, where they must be known before the start: to share a pool without ever running

@@ -19,24 +19,26 @@ from dayspring.core.errors import Refused
 from dayspring.engines.llamacpp.embedding import EmbeddingSession
 from dayspring.engines.llamacpp.layout import Layout, layout
 from dayspring.engines.llamacpp.local_http import LocalServer
+from dayspring.engines.llamacpp.reranking import RerankSession
 from dayspring.engines.llamacpp.session import TextSession
 
 __all__ = ["open_session"]
 
 _ERRORS_ONLY = 1
-_SHARED_CACHE_MIB = 512
-"""Prompts kept outside the shared pool, so that idle slots leave it empty. Split memory keeps each in its slot."""
 _ALL_LAYERS = 10_000
 _POOLING = {"mean": "MEAN", "cls": "CLS", "last": "LAST", "rank": "RANK"}
 
 
-async def open_session(model: Model, device: Device, options: LoadOptions) -> TextSession | EmbeddingSession:
+async def open_session(
+    model: Model, device: Device, options: LoadOptions
+) -> TextSession | EmbeddingSession | RerankSession:
     """Raises Refused for a file the library cannot load."""
     plan = layout(model, options, device.kind)
     folder = tempfile.TemporaryDirectory(prefix="dayspring-")  # made with mode 0700
     key = secrets.token_urlsafe(32)
     path = str(Path(folder.name) / "llama.sock")  # the ending is how the library tells a socket from a host
     params = _parameters(model, device, options, plan)
+    params.slot_save_path = folder.name + "/"  # without one the library empties no slot; nothing is saved
     params.hostnames = [path]
     params.api_keys = [key]
     try:
@@ -51,6 +53,8 @@ async def open_session(model: Model, device: Device, options: LoadOptions) -> Te
         ) from None
     local = LocalServer(path, key)
     mark = f"llamacpp-{xllamacpp.__version__}-{'split' if plan.split else 'shared'}-{plan.batch_tokens}-{device.kind}"
+    if model.abilities == (Ability.RERANK,):
+        return RerankSession(server, local, folder, model, plan, mark)
     if params.embedding:
         return EmbeddingSession(server, local, folder, model, plan, mark)
     return TextSession(server, local, folder, model, plan, mark)
@@ -65,7 +69,8 @@ def _parameters(model: Model, device: Device, options: LoadOptions, plan: Layout
     params.n_batch = params.n_ubatch = plan.batch_tokens
     params.cont_batching = True
     params.ctx_shift = False
-    params.cache_ram_mib = 0 if plan.split else _SHARED_CACHE_MIB
+    # Prompts are kept in their slots only: what lies outside is found by anyone whose prompt begins the same.
+    params.cache_ram_mib = 0
     params.fit_params = False
     params.use_jinja = True
     params.chat_template = str(model.options.get("chat_template", ""))
@@ -84,7 +89,13 @@ def _parameters(model: Model, device: Device, options: LoadOptions, plan: Layout
         params.n_gpu_layers = _ALL_LAYERS
         params.main_gpu = int(device.id.partition(":")[2] or 0)
         params.split_mode = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE
-    if model.abilities == (Ability.EMBEDDING,):
+    if projector := str(model.metadata.get("projector_file", "")):
+        params.mmproj.path = str(Path(model.path).parent / projector)
+        params.mmproj_use_gpu = device.kind != "cpu"
+    if model.adapters:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(adapter.path, 1.0) for adapter in model.adapters]
+        params.lora_init_without_apply = True
+    if model.abilities in ((Ability.EMBEDDING,), (Ability.RERANK,)):
         params.embedding = True
         pooling = _POOLING.get(str(model.metadata.get("pooling", "")))
         if pooling is not None:  # else what the header says, which the library reads itself

@@ -8,13 +8,14 @@ long raises UpstreamFailed, for which no other target is asked: it may have been
 import msgspec
 
 from dayspring.contracts.events import Event
-from dayspring.contracts.tasks import EmbeddingTask
+from dayspring.contracts.tasks import EmbeddingTask, RerankTask
 from dayspring.core.errors import DayspringError, UpstreamFailed
 from dayspring.engines.upstream.answers import decode_answer, decode_embeddings
 from dayspring.engines.upstream.bodies import Call, encode_body
 from dayspring.engines.upstream.exchange import Exchange
 from dayspring.engines.upstream.failures import AttemptError, malformed, refusal_inside
 from dayspring.engines.upstream.lanes import JSON, SSE, Lane
+from dayspring.engines.upstream.rankings import decode_ranking, ranking_events
 from dayspring.engines.upstream.sse import EventReader, OversizedEventError
 from dayspring.engines.upstream.translation import Translation
 from dayspring.engines.upstream.vectors import vector_events
@@ -100,6 +101,12 @@ class Answering:
         return self._translation.take(answer)
 
     def _whole(self, body: bytes) -> list[Event]:
+        if isinstance(self._call.task, RerankTask):
+            ranking = decode_ranking(body)
+            if ranking is None:
+                raise malformed(self._model, "sent an answer that is not of this protocol")
+            self._check_error(ranking.error)
+            return ranking_events(self._call, ranking, self._model, self._lane.name)
         if not isinstance(self._call.task, EmbeddingTask):
             return self._piece(body) + self._translation.finish()
         answer = decode_embeddings(body)

@@ -1,10 +1,10 @@
 """Tasks as OpenAI request bodies, and what can be said of their input tokens without the model's tokeniser.
 
 Two figures, for two sides. `input_bound` is for the budget: the UTF-8 bytes of everything the model could read, plus a
-margin for the chat template; a tokeniser that works on bytes makes at most one token of each. A picture or sound given
-by address is not bounded by it, and what the service takes beyond is the operator's loss. `input_estimate` is for the
-bill when a service reports nothing, or a stream is cut before it does: one token for eight bytes of text, about half of
-what present tokenisers need for natural text, so that nobody pays for more than was read.
+margin for the chat template; a tokeniser that works on bytes makes at most one token of each. A picture counts for the
+model's `picture_tokens`, sound is not bounded, and what the service takes beyond is the operator's loss.
+`input_estimate` is for the bill when a service reports nothing, or a stream is cut before it does: one token for eight
+bytes of text, about half of what present tokenisers need for natural text, so that nobody pays for more than was read.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,16 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from dayspring.contracts.tasks import ChatTask, CompletionTask, EmbeddingTask, Sampling, Task
+from dayspring.contracts.models import UNKNOWN_PICTURE_TOKENS
+from dayspring.contracts.tasks import (
+    ChatTask,
+    CompletionTask,
+    EmbeddingTask,
+    RerankTask,
+    Sampling,
+    Task,
+    without_pictures,
+)
 from dayspring.core.errors import Malformed, UnsupportedParameter
 from dayspring.engines.upstream.options import Target
 
@@ -30,6 +39,7 @@ _SAMPLING_FIELDS: Final = (
     "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repeat_penalty", "seed",
 )  # fmt: skip
 _STREAM: Final = {"stream": True, "stream_options": {"include_usage": True}}
+_STREAM_COUNTED: Final = {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -41,16 +51,20 @@ class Call(msgspec.Struct, frozen=True):
     streaming: bool
     choices: int
     """Choices, or vectors, that a full answer has."""
+    running_usage: bool = False
+    """Every piece of a stream tells the tokens of its choice so far, which vLLM does when asked."""
 
 
-def call_for(task: Task) -> Call:
+def call_for(task: Task, *, running_usage: bool = False) -> Call:
     """How the task is asked. Raises UnsupportedParameter for a field of `extra` that is not the client's to set."""
     for name in task.extra.keys() & _OURS:
         raise UnsupportedParameter(name, "it cannot be passed on to the service behind this model. Leave it out.")
     if isinstance(task, ChatTask):
-        return Call(task, "/chat/completions", task.stream, task.n)
+        return Call(task, "/chat/completions", task.stream, task.n, running_usage)
     if isinstance(task, CompletionTask):
-        return Call(task, "/completions", task.stream, task.n * len(task.prompts))
+        return Call(task, "/completions", task.stream, task.n * len(task.prompts), running_usage)
+    if isinstance(task, RerankTask):
+        return Call(task, "/rerank", streaming=False, choices=len(task.documents))
     return Call(task, "/embeddings", streaming=False, choices=len(task.inputs))
 
 
@@ -62,13 +76,15 @@ def encode_body(call: Call, target: Target) -> bytes:
         _chat(body, task, target)
     elif isinstance(task, CompletionTask):
         _completion(body, task)
+    elif isinstance(task, RerankTask):
+        body |= {"query": task.query, "documents": task.documents}
     else:
         body["input"] = task.inputs
         body["encoding_format"] = target.embedding_format
         if task.dimensions is not None:
             body["dimensions"] = task.dimensions
     if call.streaming:
-        body.update(_STREAM)
+        body.update(_STREAM_COUNTED if call.running_usage else _STREAM)
     return _dump(body)
 
 
@@ -125,14 +141,16 @@ def _sampling(body: dict[str, Any], sampling: Sampling, max_tokens_field: str) -
         body["logit_bias"] = sampling.logit_bias
 
 
-def input_bound(task: Task, context_tokens: int = 0) -> int:
+def input_bound(task: Task, context_tokens: int = 0, picture_tokens: int = 0) -> int:
     """At least as many tokens as the text of the task can have in any tokeniser that works on bytes.
 
-    `context_tokens`: what the model reads at most, for each input; 0 when it is not known.
+    `context_tokens`: what the model reads at most, for each input; 0 when it is not known. So `picture_tokens`.
     """
     if isinstance(task, ChatTask):
-        read = [task.messages, task.tools or None, task.schema]
+        messages, pictures = without_pictures(task.messages)
+        read = [messages, task.tools or None, task.schema]
         sizes = [_TEMPLATE_TOKENS + sum(len(_dump(part)) for part in read if part is not None)]
+        sizes[0] += pictures * (picture_tokens or UNKNOWN_PICTURE_TOKENS)
     else:
         inputs = task.prompts if isinstance(task, CompletionTask) else task.inputs
         # Two more for each input: the marks that a tokeniser puts at its start and end.
@@ -142,7 +160,7 @@ def input_bound(task: Task, context_tokens: int = 0) -> int:
 
 def input_estimate(task: Task) -> int:
     """A cautious count of the input tokens: text at eight bytes a token, given tokens as they are."""
-    if isinstance(task, EmbeddingTask | CompletionTask):
+    if isinstance(task, EmbeddingTask | CompletionTask | RerankTask):
         inputs = task.prompts if isinstance(task, CompletionTask) else task.inputs
         return sum(_estimate(one) if isinstance(one, str) else len(one) for one in inputs)
     return sum(_estimate(text) for message in task.messages for text in _texts(message.get("content")))

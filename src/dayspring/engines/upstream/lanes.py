@@ -18,7 +18,7 @@ __all__ = ["JSON", "SSE", "Lane", "lanes_for"]
 JSON: Final = "application/json"
 SSE: Final = "text/event-stream"
 
-_PATHS: Final = ("/chat/completions", "/completions", "/embeddings")
+_PATHS: Final = ("/chat/completions", "/completions", "/embeddings", "/rerank")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,4000}")
 
 

@@ -38,9 +38,13 @@ async def open_session(model: Model, device: Device, options: LoadOptions) -> "U
 class UpstreamSession:
     """See `contracts.engine.Session`. `clock` is for circuit breakers and for dates in Retry-After."""
 
+    running_usage = False
+    """As in `bodies.Call`."""
+
     def __init__(self, model: Model, options: LoadOptions, clock: Clock) -> None:
         self._model = model.id
         self._context_tokens = model.context_tokens
+        self._picture_tokens = model.picture_tokens
         self._options = read_options(model.options)
         self._request_timeout_s = options.request_timeout_s
         self._clock = clock
@@ -53,9 +57,9 @@ class UpstreamSession:
 
     async def run(self, task: Task) -> AsyncGenerator[Event, None]:
         """Events as `contracts.engine` says; a Started comes before the first piece of a stream."""
-        if task.prompt_limit is not None and (bound := input_bound(task, self._context_tokens)) > task.prompt_limit:
+        if task.prompt_limit is not None and (bound := await self.count_tokens(task)) > task.prompt_limit:
             raise PromptOverLimit(bound)
-        call = call_for(task)
+        call = call_for(task, running_usage=self.running_usage)
         limits = Limits(
             total_s=self._request_timeout_s,
             setting="DAYSPRING_REQUEST_TIMEOUT_S",
@@ -75,7 +79,7 @@ class UpstreamSession:
 
     async def count_tokens(self, task: Task) -> int:
         """An upper bound of the input tokens: see `bodies.input_bound`."""
-        return input_bound(task, self._context_tokens)
+        return input_bound(task, self._context_tokens, self._picture_tokens)
 
     async def close(self) -> None:
         if self._http is not None:
@@ -119,12 +123,16 @@ class UpstreamSession:
         )
         return rebuild(error.code, message, error.param)
 
+    def connector(self) -> aiohttp.BaseConnector:
+        """How services are reached."""
+        # The host bounds how many run at once, so no second queue here. aiohttp sets TCP_NODELAY itself.
+        return aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_NAMES_KEPT_S)
+
     def _connected(self) -> aiohttp.ClientSession:
         """The one client, made in the loop that runs."""
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                # The host bounds how many run at once, so no second queue here. aiohttp sets TCP_NODELAY itself.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_NAMES_KEPT_S),
+                connector=self.connector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,

@@ -4,7 +4,8 @@ Tokens of a stream: each delta with something in it counts as one, since a servi
 The service's own report, which comes last, decides: what it has beyond the deltas (tokens it hides, several tokens in a
 delta) goes on one last delta without text, so that the deltas still add up to the usage. A service that reports less
 than the deltas sent splits its tokens; its report stands. A service that reports nothing is billed by what arrived:
-output tokens are the deltas, input tokens are `bodies.input_estimate`, and the usage says `estimated`.
+output tokens are the deltas, input tokens are `bodies.input_estimate`, and the usage says `estimated`. Where every
+piece tells its choice's tokens so far (`Call.running_usage`), each delta stands for exactly those it brought.
 """
 
 from typing import Final
@@ -37,6 +38,8 @@ class Translation:
         self._fingerprint = ""
         self._counted = 0
         self._next_weight = 1
+        self._told: dict[int, int] = {}
+        """Tokens of each choice so far, as the service told them."""
         self._whole = False
         """The answer came in one piece with its count: the first delta stands for all tokens."""
 
@@ -60,8 +63,19 @@ class Translation:
             self._fingerprint = answer.system_fingerprint[:200]
         events: list[Event] = []
         for choice in answer.choices or ():
+            if self._call.running_usage and answer.usage is not None:
+                self._weigh_piece(choice.index, answer.usage)
             self._take_choice(choice, events)
         return events
+
+    def _weigh_piece(self, index: int, report: UsageReport) -> None:
+        """The tokens that this choice's piece brought, for its first delta; without one, for the next."""
+        before = self._told.get(index, 0)
+        self._told[index] = max(report.completion_tokens or 0, before)
+        left_over = self._next_weight if self._whole else 0
+        self._next_weight, self._whole = self._told[index] - before + left_over, True
+        # The piece tells of its own choice; only the last, without one, tells of all.
+        self._usage = UsageReport(report.prompt_tokens, sum(self._told.values()), report.prompt_tokens_details)
 
     def complete(self) -> bool:
         """Has every choice ended?"""

@@ -33,9 +33,13 @@ class Assembled(msgspec.Struct, frozen=True):
 
 
 class Assembler:
-    """`scratch` is a folder for nested archives on their way through."""
+    """`scratch` is a folder for nested archives on their way through. `let_go` drops stored files that nothing refers
+    to."""
 
-    def __init__(self, downloader: Downloader, blobs: BlobStore, scratch: Path) -> None:
+    def __init__(
+        self, downloader: Downloader, blobs: BlobStore, scratch: Path, *, let_go: Callable[[set[str]], None]
+    ) -> None:
+        self._let_go = let_go
         self._downloader = downloader
         self._blobs = blobs
         self._scratch = scratch
@@ -46,7 +50,7 @@ class Assembler:
         envelopes: set[str] = set()
         known: dict[str, Path] = {}
         for file in files:
-            if file.sha256 and self._blobs.has(file.sha256):
+            if file.sha256 and self._blobs.hold(file.sha256):
                 made[file.path] = file.sha256
                 continue
             for part in file.parts:
@@ -70,7 +74,7 @@ class Assembler:
             raise _other(file.path, "its parts do not add up to its size")
         digest = self._blobs.put(chunk for part in file.parts for chunk in self._part(file.path, part, known))
         if file.sha256 and digest != file.sha256:
-            self._blobs.remove(digest)
+            self._let_go({digest})
             raise _other(file.path, f"it has SHA-256 {digest}, not {file.sha256}")
         return digest
 

@@ -7,16 +7,17 @@ than was announced; what was fetched survives the death of the process.
 import asyncio
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from dayspring.contracts.blobs import BlobStore, Partial
 from dayspring.core.errors import Busy, PermissionDenied, Refused, Unavailable
 from dayspring.core.settings import Settings
-from dayspring.hub.fetching.network import Answer, Fetcher, Request, host_of
 from dayspring.hub.plan import Remote
-from dayspring.hub.sources.huggingface import gated, repository_of, token_header
-from dayspring.hub.sources.package_index import index_secret
-from dayspring.hub.sources.pip_config import pip_config
+from dayspring.hub.sources.access import asks_to_sign_in, denied, secret_headers
+from dayspring.net.answers import Answer
+from dayspring.net.fetcher import Fetcher, Request
+from dayspring.net.locations import host_of
 
 __all__ = ["Downloader"]
 
@@ -31,9 +32,19 @@ Report = Callable[[int, int], None]
 
 
 class Downloader:
-    """`pause_s` is the wait after a first failure; it doubles while no byte comes."""
+    """`let_go` drops stored files that nothing refers to. `pause_s` is the wait after a first failure; it doubles while
+    no byte comes."""
 
-    def __init__(self, fetcher: Fetcher, blobs: BlobStore, settings: Settings, *, pause_s: float = 1) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        blobs: BlobStore,
+        settings: Settings,
+        *,
+        let_go: Callable[[set[str]], None],
+        pause_s: float = 1,
+    ) -> None:
+        self._let_go = let_go
         self._fetcher = fetcher
         self._blobs = blobs
         self._settings = settings
@@ -41,7 +52,7 @@ class Downloader:
 
     async def fetch(self, remote: Remote, report: Report) -> str:
         """The digest of the file, now a blob. Raises Refused for other bytes than promised, Unavailable."""
-        if remote.sha256 and self._blobs.has(remote.sha256):
+        if remote.sha256 and self._blobs.hold(remote.sha256):
             return remote.sha256
         partial = await asyncio.to_thread(self._blobs.partial, remote.sha256 or remote.url)
         with partial:
@@ -60,16 +71,17 @@ class Downloader:
                     raise _other_bytes(remote, "it has another SHA-256 than was promised") from None
         if remote.git_oid:
             await asyncio.to_thread(self._check_git, remote, digest)
+        if remote.sha512:
+            await asyncio.to_thread(self._check_sha512, remote, digest)
         return digest
+
+    def here(self, remote: Remote) -> Path | None:
+        """The file on this machine, if it was fetched before and is known by its hash."""
+        return self._blobs.path(remote.sha256) if remote.sha256 and self._blobs.has(remote.sha256) else None
 
     def request(self, remote: Remote) -> Request:
         """The request for a file, with the secret that its place asks for."""
-        secret: dict[str, str] = {}
-        if remote.credentials == "hf" and host_of(remote.url) == host_of(self._settings.hf_endpoint):
-            secret = token_header(self._settings)
-        elif remote.credentials == "index":
-            secret = index_secret(pip_config(self._settings.package_index), remote.url)
-        return Request(remote.url, {}, secret, remote.operator)
+        return Request(remote.url, {}, secret_headers(self._settings, remote), remote.operator)
 
     async def _fill(self, remote: Remote, partial: Partial, report: Report) -> None:
         """Bring the partial to its full length, over as many answers as it takes."""
@@ -82,10 +94,8 @@ class Downloader:
                 error: Unavailable | Busy = _cut_short(remote)
             except (Unavailable, Busy) as caught:
                 error = caught
-            except PermissionDenied:
-                if remote.credentials == "hf":
-                    raise gated(self._settings, repository_of(remote.url, self._settings)) from None
-                raise
+            except PermissionDenied as refusal:
+                raise (denied(self._settings, remote) or refusal) from None
             fruitless = fruitless + 1 if partial.size_bytes <= before else 0
             if fruitless >= _MAX_FRUITLESS:
                 raise error
@@ -106,6 +116,8 @@ class Downloader:
                 request.url, {"Range": f"bytes={at}-", **condition}, request.secret_headers, request.operator
             )
         async with self._fetcher.open(request) as answer:
+            if asks_to_sign_in(remote, answer.url):
+                raise PermissionDenied("The hub asks to sign in", "Set its token.")
             _check_promises(remote, answer)
             if answer.status == 206 and at:
                 start, whole = _content_range(answer)
@@ -145,8 +157,16 @@ class Downloader:
     def _check_git(self, remote: Remote, digest: str) -> None:
         data = b"".join(self._blobs.read(digest))
         if hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() != remote.git_oid:
-            self._blobs.remove(digest)
+            self._let_go({digest})
             raise _other_bytes(remote, "it is not the file of the commit")
+
+    def _check_sha512(self, remote: Remote, digest: str) -> None:
+        seen = hashlib.sha512()
+        for chunk in self._blobs.read(digest):
+            seen.update(chunk)
+        if seen.hexdigest() != remote.sha512:
+            self._let_go({digest})
+            raise _other_bytes(remote, "it has another SHA-512 than the registry promises")
 
 
 async def _in_thread(work: Callable[..., T], *arguments: object) -> T:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from dayspring.core.errors import Refused
-from dayspring.hub.fetching.archives import Member, zip_members
-from dayspring.hub.fetching.network import Fetcher, Request
+from dayspring.hub.fetching.archives import Member, open_archive, zip_members
 from dayspring.hub.formats.cursor import NeedMore
 from dayspring.hub.formats.detect import read_header
 from dayspring.hub.formats.header import Header
+from dayspring.net.fetcher import Fetcher, Request
 
-__all__ = ["LocalWindow", "NoParts", "RemoteWindow", "Window", "ZipWindow", "peek_header"]
+__all__ = ["LocalWindow", "NoParts", "RemoteWindow", "Window", "ZipWindow", "is_zip", "packed_head", "peek_header"]
 
 MAX_PEEK_BYTES = 24 << 20
 _FIRST_PEEK_BYTES = 1 << 16
@@ -39,17 +39,22 @@ class Window(Protocol):
 class NoParts(Exception):  # noqa: N818 - an answer, not an error
     """This place gives whole files only."""
 
+    def __init__(self, answered_by: str = "") -> None:
+        super().__init__(answered_by)
+        self.answered_by = answered_by
+        """The address that the answer came from in the end."""
+
 
 class LocalWindow:
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.size_bytes = path.stat().st_size
 
     async def read(self, offset: int, length: int) -> bytes:
         return await asyncio.to_thread(self._read, offset, length)
 
     def _read(self, offset: int, length: int) -> bytes:
-        with self._path.open("rb") as stream:
+        with self.path.open("rb") as stream:
             stream.seek(offset)
             return stream.read(length)
 
@@ -84,7 +89,7 @@ class RemoteWindow:
         async with self._fetcher.open(request) as answer:
             where, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
             if answer.status != 206 or not where.startswith(f"{offset}-") or not whole.isdigit():
-                raise NoParts
+                raise NoParts(answer.url)
             data = await answer.document(length)
         if len(data) < length and offset + len(data) < int(whole):
             raise NoParts
@@ -168,8 +173,36 @@ class _Tail(io.RawIOBase):
         return data
 
 
+async def is_zip(window: Window) -> bool:
+    return await window.read(0, 4) == b"PK\x03\x04"
+
+
+async def packed_head(window: Window, file: str, members: Sequence[str], length: int) -> tuple[bytes, int]:
+    """The first bytes of a member of a tar on this machine, and the member's size; nothing where that cannot be had."""
+    if not isinstance(window, LocalWindow) or len(members) != 1:
+        return b"", 0
+    return await asyncio.to_thread(_packed_head, window.path, file, members[0], length)
+
+
+def _packed_head(path: Path, file: str, member: str, length: int) -> tuple[bytes, int]:
+    with open_archive(path, file) as archive:
+        size = next((each.size_bytes for each in archive.members if each.name == member), 0)
+        head = bytearray()
+        for chunk in archive.read(member):
+            head += chunk
+            if len(head) >= length:
+                break
+        return bytes(head[:length]), size
+
+
 async def peek_header(window: Window, name: str, members: Sequence[str] = ()) -> tuple[Header | None, int]:
     """The header of a file, or of a member of a zip, and its size. None when only the whole file can tell."""
+    if members and not await is_zip(window):
+        head, size = await packed_head(window, name, members, MAX_PEEK_BYTES)
+        try:
+            return (await asyncio.to_thread(read_header, io.BytesIO(head), size, name) if head else None), size
+        except NeedMore:
+            return None, size
     archive = await ZipWindow.open(window, name) if members else None
     if archive is None:
         size = window.size_bytes

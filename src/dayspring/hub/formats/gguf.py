@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 from dayspring.hub.formats.cursor import Cursor
 from dayspring.hub.formats.header import Header
+from dayspring.hub.formats.projector import projector_facts
 
-__all__ = ["MAGIC", "read_gguf"]
+__all__ = ["MAGIC", "read_gguf", "read_gguf_shapes"]
 
 MAGIC = b"GGUF"
 _MAX_PAIRS = 1 << 16
@@ -39,7 +40,19 @@ _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 def read_gguf(stream: BinaryIO, size: int, file: str) -> Header:
     """Facts of the header: architecture, name, context_length, embedding_length, block_count, head_count,
     head_count_kv, key_length, value_length, vocabulary, tokenizer, pooling, has_chat_template, licence, parameters,
-    quantisation. Raises Refused, NeedMore."""
+    quantisation; of an adapter or projector `kind`, and what `_other_facts` says. Raises Refused, NeedMore."""
+    values, shapes, types = _read(stream, size, file)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return Header("gguf", _facts(values, parameters, types) | _other_facts(values, shapes))
+
+
+def read_gguf_shapes(stream: BinaryIO, size: int, file: str) -> dict[str, tuple[int, ...]]:
+    """Every tensor's shape, the fastest dimension first. Raises Refused, NeedMore."""
+    return _read(stream, size, file)[1]
+
+
+def _read(stream: BinaryIO, size: int, file: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], Counter[str]]:
+    """The header's values, its tensors' shapes, and bytes by type."""
     cursor = Cursor(stream, size, file)
     if cursor.read(4) != MAGIC:
         raise cursor.refuse("it is no GGUF file")
@@ -55,8 +68,7 @@ def read_gguf(stream: BinaryIO, size: int, file: str) -> Header:
         if key in values:
             raise cursor.refuse(f"its header has {key!r} twice")
         values[key] = _value(cursor, cursor.u32())
-    parameters, types = _tensors(cursor, tensors, values.get("general.alignment", 32))
-    return Header("gguf", _facts(values, parameters, types))
+    return values, *_tensors(cursor, tensors, values.get("general.alignment", 32))
 
 
 def _text(cursor: Cursor, limit: int) -> str:
@@ -99,20 +111,20 @@ def _array(cursor: Cursor) -> Any:
     return {"count": count}
 
 
-def _tensors(cursor: Cursor, count: int, alignment: object) -> tuple[int, Counter[str]]:
-    """Weights in all, and bytes by type."""
+def _tensors(cursor: Cursor, count: int, alignment: object) -> tuple[dict[str, tuple[int, ...]], Counter[str]]:
+    """Shapes by name, and bytes by type."""
     if not isinstance(alignment, int) or alignment not in {1 << power for power in range(3, 17)}:
         raise cursor.refuse(f"its alignment is {alignment!r}")
-    names: set[str] = set()
+    shapes: dict[str, tuple[int, ...]] = {}
     found: list[tuple[int, int]] = []
-    parameters, types = 0, Counter[str]()
+    types = Counter[str]()
     for _ in range(count):
         name = _text(cursor, 1024)
         rank = cursor.u32()
-        if name in names or rank > 8:
+        if name in shapes or rank > 8:
             raise cursor.refuse(f"tensor {name[:64]!r} is there twice or has {rank} dimensions")
-        names.add(name)
-        weights = math.prod(cursor.u64() for _ in range(rank))
+        shapes[name] = tuple(cursor.u64() for _ in range(rank))
+        weights = math.prod(shapes[name])
         kind, offset = cursor.u32(), cursor.u64()
         if kind not in _TYPES and kind > 127:
             raise cursor.refuse(f"tensor {name[:64]!r} has unknown type {kind}")
@@ -121,12 +133,11 @@ def _tensors(cursor: Cursor, count: int, alignment: object) -> tuple[int, Counte
         if offset % alignment or weights > 1 << 48:
             raise cursor.refuse(f"tensor {name[:64]!r} is misplaced or impossibly large")
         found.append((offset, length))
-        parameters += weights
         types[label] += length
     start = -(-cursor.at // alignment) * alignment
     if any(start + offset + length > cursor.size for offset, length in found):
         raise cursor.refuse("its tensors reach past its end: the file is cut short or its header lies")
-    return parameters, types
+    return shapes, types
 
 
 def _number(value: object) -> int:
@@ -158,5 +169,29 @@ def _facts(values: dict[str, Any], parameters: int, types: Counter[str]) -> dict
         "split_count": _number(values.get("split.count")),
         "parameters": parameters,
         "quantisation": types.most_common(1)[0][0] if types else "",
+    }
+    return {key: value for key, value in facts.items() if value not in ("", 0, False)}
+
+
+def _other_facts(values: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """What a file is that is no model by itself: `kind` is `adapter` or `projector`; nothing for a model.
+
+    Of an adapter: adapter_type, rank, alpha, base_name, and `shapes` of its tensors, to be compared with its base's.
+    """
+    if values.get("general.architecture") == "clip":
+        return {"kind": "projector"} | projector_facts(values)
+    if values.get("general.type") != "adapter":
+        return {}
+    alpha = values.get("adapter.lora.alpha")
+    facts = {
+        "kind": "adapter",
+        "adapter_type": str(values.get("adapter.type", ""))[:32],
+        "rank": max(
+            (shape[1] for name, shape in shapes.items() if name.endswith(".lora_a") and len(shape) > 1), default=0
+        ),
+        "alpha": float(alpha) if isinstance(alpha, int | float) and math.isfinite(alpha) else 0.0,
+        "base_name": str(values.get("general.base_model.0.name", ""))[:200],
+        "activated": "adapter.alora.invocation_tokens" in values,
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
     }
     return {key: value for key, value in facts.items() if value not in ("", 0, False)}

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from dayspring.hub.formats.cursor import Cursor
 from dayspring.hub.formats.header import Header
 
-__all__ = ["MAX_HEADER_BYTES", "looks_like_safetensors", "read_safetensors"]
+__all__ = ["MAX_HEADER_BYTES", "looks_like_safetensors", "read_safetensors", "read_safetensors_shapes"]
 
 MAX_HEADER_BYTES = 100_000_000
 _BITS = {
@@ -30,18 +30,7 @@ def looks_like_safetensors(head: bytes, size: int) -> bool:
 def read_safetensors(stream: BinaryIO, size: int, file: str) -> Header:
     """Facts: tensors, parameters, quantisation (the type of most bytes). Raises Refused, NeedMore."""
     cursor = Cursor(stream, size, file)
-    length = cursor.u64()
-    if length > MAX_HEADER_BYTES:
-        raise cursor.refuse(f"its header claims {length} bytes; at most {MAX_HEADER_BYTES} are read")
-    try:
-        header = json.loads(cursor.read(length), object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        raise cursor.refuse("its header is no JSON object, or names a tensor twice") from None
-    if not isinstance(header, dict):
-        raise cursor.refuse("its header is no JSON object")
-    notes = header.pop("__metadata__", {})
-    if not isinstance(notes, dict):
-        raise cursor.refuse("the notes in its header are no JSON object")
+    header = _entries(cursor)
     tiles, parameters, types = [], 0, Counter[str]()
     for name, entry in header.items():
         begin, end, kind, weights = _entry(cursor, name, entry)
@@ -59,6 +48,33 @@ def read_safetensors(stream: BinaryIO, size: int, file: str) -> Header:
     if types:
         facts["quantisation"] = types.most_common(1)[0][0]
     return Header("safetensors", facts)
+
+
+def read_safetensors_shapes(stream: BinaryIO, size: int, file: str) -> dict[str, tuple[int, ...]]:
+    """Every tensor's shape, the slowest dimension first. Raises Refused, NeedMore."""
+    cursor = Cursor(stream, size, file)
+    shapes = {}
+    for name, entry in _entries(cursor).items():
+        _entry(cursor, name, entry)
+        shapes[name] = tuple(entry["shape"])
+    return shapes
+
+
+def _entries(cursor: Cursor) -> dict[str, Any]:
+    """The header's tensors by name, each still to be looked at."""
+    length = cursor.u64()
+    if length > MAX_HEADER_BYTES:
+        raise cursor.refuse(f"its header claims {length} bytes; at most {MAX_HEADER_BYTES} are read")
+    try:
+        header = json.loads(cursor.read(length), object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise cursor.refuse("its header is no JSON object, or names a tensor twice") from None
+    if not isinstance(header, dict):
+        raise cursor.refuse("its header is no JSON object")
+    notes = header.pop("__metadata__", {})
+    if not isinstance(notes, dict):
+        raise cursor.refuse("the notes in its header are no JSON object")
+    return header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Reading a model's address as the operator writes it.
 
-    pypi:NAME==VERSION#path/in/wheel    file:/path[#member]    https://host/file[#member]
-    hf:owner/name[@revision][#file]     upstream:https://host/v1#model
+    pypi:NAME==VERSION#path/in/wheel          npm:[@scope/]name@version#path/in/package
+    hf:owner/name[@revision][#file]           modelscope:owner/name[@revision][#file]
+    civitai:version-id[#file]                 upstream:https://host/v1#model
+    https://host/file[#member]                file:/path[#member]
+    bundle:/path/to/bundle[#model]
 
 A secret has no place in an address: one with a name or password is refused.
 """
@@ -15,17 +18,19 @@ import msgspec
 
 from dayspring.core.errors import Malformed, Refused
 
-__all__ = ["Address", "is_address", "parse_address"]
+__all__ = ["Address", "is_address", "is_local", "parse_address"]
 
-Scheme = Literal["pypi", "file", "https", "hf", "upstream"]
+Scheme = Literal["pypi", "npm", "file", "https", "hf", "modelscope", "civitai", "upstream", "bundle"]
 _PYPI = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9.!+_-]{1,64})")
-_HF = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?")
+_HF = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?", re.ASCII)
+_NPM = re.compile(r"((?:@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*)@(\d+\.\d+\.\d+[A-Za-z0-9.+-]{0,64})")
+_CIVITAI = re.compile(r"(?:models/)?[1-9][0-9]{0,17}")
 
 
 class Address(msgspec.Struct, frozen=True):
     scheme: Scheme
     name: str
-    """The package, repository, path or URL."""
+    """The package, repository, version's id, path or URL; `models/<id>` for a Civitai model's newest version."""
     revision: str = ""
     """The version, branch, tag or commit."""
     inside: str = ""
@@ -35,6 +40,11 @@ class Address(msgspec.Struct, frozen=True):
 def is_address(text: str) -> bool:
     """Whether it begins as an address does; it may be wrong further on."""
     return text.strip().partition(":")[0] in (*get_args(Scheme), "http")
+
+
+def is_local(text: str) -> bool:
+    """Whether it names something on this machine's disk."""
+    return text.strip().partition(":")[0] in ("file", "bundle")
 
 
 def parse_address(text: str) -> Address:
@@ -47,16 +57,26 @@ def parse_address(text: str) -> Address:
         if not match:
             raise Malformed("write pypi:NAME==VERSION#path/in/wheel, with a version")
         return Address("pypi", match[1], match[2], inside)
-    if scheme == "hf":
+    if scheme == "npm":
+        match = _NPM.fullmatch(rest)
+        if not match:
+            raise Malformed("write npm:name@version#path/in/package or npm:@scope/name@version#path, with a version")
+        return Address("npm", match[1], match[2], inside)
+    if scheme in ("hf", "modelscope"):
         match = _HF.fullmatch(rest)
         if not match or ".." in rest:
-            raise Malformed("write hf:owner/name, hf:owner/name@revision or hf:owner/name#file")
-        return Address("hf", match[1], match[2] or "", inside)
-    if scheme == "file":
+            raise Malformed(f"write {scheme}:owner/name, {scheme}:owner/name@revision or {scheme}:owner/name#file")
+        return Address(scheme, match[1], match[2] or "", inside)  # type: ignore[arg-type]  # one of the two
+    if scheme == "civitai":
+        if not _CIVITAI.fullmatch(rest):
+            raise Malformed("write civitai:version-id or civitai:version-id#file, with the number of the version")
+        return Address("civitai", rest, "", inside)
+    if scheme in ("file", "bundle"):
         path = unquote(rest.removeprefix("//"))
         if not path:
-            raise Malformed("write file:/path/to/model")
-        return Address("file", str(Path(path).expanduser().absolute()), "", inside)
+            raise Malformed(f"write {scheme}:/path/to/it")
+        place = str(Path(path).expanduser().absolute())
+        return Address(scheme, place, "", inside)  # type: ignore[arg-type]  # one of the two
     if scheme in ("https", "http"):
         return Address("https", _web(f"{scheme}:{rest}"), "", inside)
     if scheme == "upstream":
@@ -66,10 +86,11 @@ def parse_address(text: str) -> Address:
         if urlsplit(url).query:
             raise Refused(file="the address", rule="an upstream's address has no query", remedy=_SECRETS)
         return Address("upstream", url.rstrip("/"), "", inside)
-    raise Malformed("a source starts with pypi:, hf:, https://, file: or upstream:, or is a name of the catalogue")
+    starts = ", ".join(f"{name}:" for name in get_args(Scheme))
+    raise Malformed(f"a source starts with {starts} or is a name of the catalogue")
 
 
-_SECRETS = "Put keys in DAYSPRING_UPSTREAM_KEYS or DAYSPRING_HF_TOKEN, never in an address."
+_SECRETS = "Put keys in settings (DAYSPRING_UPSTREAM_KEYS, DAYSPRING_HF_TOKEN and the like), never in an address."
 
 
 def _web(url: str) -> str:

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from dayspring.core.errors import DayspringError, NotFound, PermissionDenied, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.choice import choose_files
-from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.plan import Found, Licence, Part, PlannedFile, Remote
 from dayspring.hub.sources.address import Address
+from dayspring.net.fetcher import Fetcher, Request
 
 __all__ = ["find_repository", "gated", "repository_of", "token_header"]
 

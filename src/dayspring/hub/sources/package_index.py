@@ -17,9 +17,10 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 import msgspec
 
 from dayspring.core.errors import DayspringError, NotFound, PermissionDenied, Refused, Unavailable
-from dayspring.hub.fetching.network import Fetcher, Request, address_is_public
 from dayspring.hub.plan import Local, Remote
 from dayspring.hub.sources.pip_config import PipConfig
+from dayspring.net.addresses import address_is_public
+from dayspring.net.fetcher import Fetcher, Request
 
 __all__ = ["Wheel", "find_wheel", "index_secret"]
 

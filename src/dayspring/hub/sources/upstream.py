@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from dayspring.core.errors import DayspringError, Refused
 from dayspring.core.settings import Settings
-from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.plan import Found
 from dayspring.hub.sources.address import Address
+from dayspring.net.fetcher import Fetcher, Request
 
 __all__ = ["find_upstream"]
 
@@ -25,10 +25,16 @@ async def find_upstream(fetcher: Fetcher, settings: Settings, address: Address) 
         )
     warnings = await _probe(fetcher, settings, address, host)
     # A service's list does not say what a model is for; an operator who knows better says so in the plan.
-    abilities = ["embedding"] if "embed" in address.inside.lower() else ["chat", "completion"]
+    abilities = _guessed(address.inside.lower())
     facts = {"abilities": abilities, "options": {"targets": [{"url": address.name, "model": address.inside}]}}
     pinned = f"upstream:{address.name}#{address.inside}"
     return Found(address.inside, pinned, (), warnings=warnings, owned_by=host, facts=facts)
+
+
+def _guessed(model: str) -> list[str]:
+    if "rerank" in model:
+        return ["rerank"]
+    return ["embedding"] if "embed" in model else ["chat", "completion"]
 
 
 async def _probe(fetcher: Fetcher, settings: Settings, address: Address, host: str) -> tuple[str, ...]:

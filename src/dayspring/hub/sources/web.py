@@ -4,10 +4,10 @@ from urllib.parse import unquote, urlsplit
 
 from dayspring.core.errors import Malformed
 from dayspring.hub.choice import choose_files
-from dayspring.hub.fetching.network import Fetcher, Request
 from dayspring.hub.fetching.window import NoParts, RemoteWindow, ZipWindow
 from dayspring.hub.plan import Found, Part, PlannedFile, Remote
 from dayspring.hub.sources.address import Address
+from dayspring.net.fetcher import Fetcher, Request
 
 __all__ = ["find_web"]
 

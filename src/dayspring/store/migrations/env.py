@@ -2,7 +2,14 @@
 
 from alembic import context
 
+from dayspring.store import failpoints
 from dayspring.store.schema import metadata
+
+
+def _migrated(*_: object, **__: object) -> None:
+    """After each revision, in the one transaction of all."""
+    failpoints.hit("migrate.revision")
+
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -11,5 +18,6 @@ context.configure(
     render_as_batch=False,
     transactional_ddl=True,
     transaction_per_migration=False,
+    on_version_apply=_migrated,
 )
 context.run_migrations()

@@ -2,37 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver
-from hub_kit import Serve
+from net_kit import Names, Serve, body, hello
 
 from dayspring.core.errors import Busy, DayspringError, NotFound, PermissionDenied, Refused, Unavailable
-from dayspring.hub.fetching import network
-from dayspring.hub.fetching.network import Fetcher, Request, address_is_public
-
-
-@pytest.fixture
-async def strict() -> AsyncIterator[Fetcher]:
-    """As in production."""
-    fetcher = Fetcher(stall_s=2)
-    yield fetcher
-    await fetcher.close()
-
-
-@pytest.fixture
-async def lenient() -> AsyncIterator[Fetcher]:
-    fetcher = Fetcher(allow_loopback=True, stall_s=0.5)
-    yield fetcher
-    await fetcher.close()
-
-
-async def body(fetcher: Fetcher, request: Request) -> bytes:
-    async with fetcher.open(request) as answer:
-        return await answer.document()
-
+from dayspring.net import resolution
+from dayspring.net.fetcher import Fetcher, Request
 
 PRIVATE = [
     "https://127.0.0.1/a", "https://localhost/a", "https://10.0.0.1/a", "https://192.168.1.1/a", "https://172.16.0.1/a",
@@ -61,26 +38,43 @@ async def test_plain_http_other_schemes_and_passwords_are_refused(strict: Fetche
     assert "pw" not in caught.value.message
 
 
-async def test_a_name_is_refused_when_it_resolves_into_a_private_network(
+async def test_a_name_is_refused_when_any_of_its_addresses_is_private(
     strict: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Inner(AbstractResolver):
-        async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, object]]:
-            entry = {"hostname": host, "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}
-            return [{**entry, "host": "93.184.216.34"}, {**entry, "host": "127.0.0.1"}]
-
-        async def close(self) -> None: ...
-
-    monkeypatch.setattr(network, "ThreadedResolver", Inner)
+    names = Names(mixed_example=[["93.184.216.34", "127.0.0.1"]])
+    monkeypatch.setattr(resolution, "ThreadedResolver", names)
     with pytest.raises(Refused, match="private network"):
-        await body(strict, Request("https://rebinding.example/a"))
+        await body(strict, Request("https://mixed.example/a"))
+    assert names.asked == ["mixed.example"]
 
 
-def test_embedded_addresses_count_as_what_they_hold() -> None:
-    assert address_is_public("93.184.216.34")
-    assert address_is_public("2606:2800:220:1::1")
-    assert not address_is_public("::ffff:192.168.0.1")
-    assert not address_is_public("64:ff9b::7f00:1")
+async def test_a_name_that_answers_otherwise_the_second_time_is_asked_once_a_connection(
+    strict: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the first answer passes the check, the second is this machine."""
+    names = Names(rebinding_example=[["93.184.216.34"], ["127.0.0.1"]])
+    monkeypatch.setattr(resolution, "ThreadedResolver", names)
+    connected: list[str] = []
+
+    def deaf(_: resolution.CheckedResolver, info: tuple[int, int, int, str, tuple[str, int]]) -> socket.socket:
+        connected.append(info[4][0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(resolution.CheckedResolver, "socket", deaf)
+    with pytest.raises(Unavailable):
+        await body(strict, Request("https://rebinding.example/"))
+    assert names.asked == ["rebinding.example"]
+    assert connected == ["93.184.216.34"]
+    with pytest.raises(Refused):
+        await body(strict, Request("https://rebinding.example/"))
+    assert connected == ["93.184.216.34"]
+
+
+async def test_the_socket_itself_goes_to_no_private_address_whatever_was_resolved() -> None:
+    resolver = resolution.CheckedResolver(private=False, allow_loopback=False)
+    info = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))
+    with pytest.raises(Refused):
+        resolver.socket(info)
 
 
 async def test_a_redirect_leaves_the_secret_behind_when_it_goes_elsewhere(lenient: Fetcher, serve: Serve) -> None:
@@ -102,10 +96,10 @@ async def test_a_redirect_leaves_the_secret_behind_when_it_goes_elsewhere(lenien
         seen.append(request.headers.get("Authorization"))
         raise web.HTTPTemporaryRedirect("/near")
 
-    app = web.Application()
-    app.router.add_get("/near", near)
-    app.router.add_get("/moved", moved)
-    here = await serve(app)
+    site = web.Application()
+    site.router.add_get("/near", near)
+    site.router.add_get("/moved", moved)
+    here = await serve(site)
     secret = {"Authorization": "Bearer secret"}
     assert await body(lenient, Request(f"{here}/moved", {}, secret)) == b"far"
     assert seen == ["Bearer secret", "Bearer secret", None]
@@ -115,17 +109,17 @@ async def test_a_redirect_to_a_metadata_service_is_refused(lenient: Fetcher, ser
     async def away(request: web.Request) -> web.Response:
         raise web.HTTPFound("http://169.254.169.254/latest")
 
-    app = web.Application()
-    app.router.add_get("/", away)
+    site = web.Application()
+    site.router.add_get("/", away)
     with pytest.raises(Refused, match="private network"):
-        await body(lenient, Request(f"{await serve(app)}/", operator=True))
+        await body(lenient, Request(f"{await serve(site)}/", operator=True))
 
 
 async def test_a_redirect_of_a_strict_fetch_into_loopback_is_refused(serve: Serve) -> None:
     """The operator's own mirror on loopback is reached; a plain user's address there is not."""
-    app = web.Application()
-    app.router.add_get("/", _hello)
-    here = await serve(app)
+    site = web.Application()
+    site.router.add_get("/", hello)
+    here = await serve(site)
     fetcher = Fetcher(stall_s=2)
     try:
         assert await body(fetcher, Request(f"{here}/", operator=True)) == b"hello"
@@ -135,27 +129,23 @@ async def test_a_redirect_of_a_strict_fetch_into_loopback_is_refused(serve: Serv
         await fetcher.close()
 
 
-async def _hello(request: web.Request) -> web.Response:
-    return web.Response(body=b"hello")
-
-
 async def test_redirects_without_end_are_refused(lenient: Fetcher, serve: Serve) -> None:
     async def round_and_round(request: web.Request) -> web.Response:
         raise web.HTTPFound("/")
 
-    app = web.Application()
-    app.router.add_get("/", round_and_round)
+    site = web.Application()
+    site.router.add_get("/", round_and_round)
     with pytest.raises(Refused, match="without end"):
-        await body(lenient, Request(f"{await serve(app)}/"))
+        await body(lenient, Request(f"{await serve(site)}/"))
 
 
 async def test_an_answer_over_the_limit_is_refused(lenient: Fetcher, serve: Serve) -> None:
     async def large(request: web.Request) -> web.Response:
         return web.Response(body=bytes(1 << 20))
 
-    app = web.Application()
-    app.router.add_get("/", large)
-    async with lenient.open(Request(f"{await serve(app)}/")) as answer:
+    site = web.Application()
+    site.router.add_get("/", large)
+    async with lenient.open(Request(f"{await serve(site)}/")) as answer:
         with pytest.raises(Refused, match="over 1000 bytes"):
             await answer.document(1000)
 
@@ -170,10 +160,10 @@ async def test_a_server_that_stalls_is_given_up(lenient: Fetcher, serve: Serve) 
         await done.wait()
         return response
 
-    app = web.Application()
-    app.router.add_get("/", stall)
+    site = web.Application()
+    site.router.add_get("/", stall)
     with pytest.raises(Unavailable):
-        await body(lenient, Request(f"{await serve(app)}/"))
+        await body(lenient, Request(f"{await serve(site)}/"))
     done.set()
 
 
@@ -189,9 +179,9 @@ async def test_a_bad_status_becomes_an_error_that_says_what_to_do(
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Retry-After": "7"})
 
-    app = web.Application()
-    app.router.add_get("/", answer)
-    url = f"{await serve(app)}/?token=secret"
+    site = web.Application()
+    site.router.add_get("/", answer)
+    url = f"{await serve(site)}/?token=secret"
     with pytest.raises(kind) as caught:
         await body(lenient, Request(url))
     assert "secret" not in caught.value.message
@@ -212,9 +202,9 @@ async def test_the_proxy_of_the_environment_is_used_though_it_is_private(
         seen.append(request.raw_path)
         return web.Response(body=b"through the proxy")
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", proxy)
-    monkeypatch.setenv("http_proxy", (await serve(app)).replace("127.0.0.1", "localhost"))
+    site = web.Application()
+    site.router.add_route("*", "/{path:.*}", proxy)
+    monkeypatch.setenv("http_proxy", (await serve(site)).replace("127.0.0.1", "localhost"))
     fetcher = Fetcher(stall_s=2)
     try:
         assert await body(fetcher, Request("http://index.example/simple/", operator=True)) == b"through the proxy"

@@ -1,0 +1,1 @@
+"""Everything an installation needs in one file, for a network without an index."""

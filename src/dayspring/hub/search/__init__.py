@@ -1,0 +1,1 @@
+"""Finding models at the hubs by words."""
