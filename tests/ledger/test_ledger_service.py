@@ -37,7 +37,7 @@ async def test_a_bound_over_what_is_left_is_refused_and_told_what_is(books: Book
     with pytest.raises(InsufficientQuota) as caught:
         await books.reserve(who, 401)
     assert caught.value.left_nanos == 400
-    assert "0.0000004 USD" in str(caught.value)
+    assert f"The budget of the key {who.key_id} has 0.0000004 USD left" in str(caught.value)
     await books.reserve(who, 400)
     await books.ledger.settle(books.ended(first, 100))
     with pytest.raises(InsufficientQuota):
@@ -53,6 +53,7 @@ async def test_each_of_the_three_budgets_binds(books: Books, level: str) -> None
     with pytest.raises(InsufficientQuota) as caught:
         await books.reserve(who, 101)
     assert caught.value.left_nanos == 100
+    assert getattr(who, level) in caught.value.message
     await books.reserve(who, 100)
     assert await books.ledger.verify() == []
 

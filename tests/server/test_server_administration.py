@@ -49,7 +49,9 @@ async def test_a_person_signs_in_works_is_metered_and_signs_out(house: Served) -
     assert session["ip_address"] == "127.0.0.1"
     assert "token" not in session or session["token"] is None
     assert (await house.ask("DELETE", "/v1/sessions/current", key=token)).status == 200
-    assert (await house.ask("POST", CHAT, key=token, json=HELLO)).error["code"] == "invalid_api_key"
+    ended = (await house.ask("POST", CHAT, key=token, json=HELLO)).error
+    assert ended["code"] == "invalid_api_key"
+    assert ended["message"] == "This session has ended, or never was. Sign in again with POST /v1/sessions."
 
 
 async def test_a_persons_budget_stops_the_person(house: Served) -> None:

@@ -131,3 +131,16 @@ def test_numbers_of_streams_that_make_no_sense_are_refused(text: str) -> None:
     assert bench._numbers("1, 8") == [1, 8]
     with pytest.raises(InvalidRequest):
         bench._numbers(text)
+
+
+def test_a_project_is_made_opened_listed_and_archived(tmp_path: Path) -> None:
+    home = ("--home", str(tmp_path))
+    made = json.loads(dayspring("projects", "create", "red", "--json", *home).stdout)
+    assert dayspring("people", "add", "a@b.example", *home).returncode == 0
+    opened = dayspring("projects", "open", made["id"], "a@b.example", "--role", "viewer", *home)
+    assert opened.stdout == f"a@b.example is viewer of {made['id']}.\n"
+    assert dayspring("projects", "archive", made["id"], *home).returncode == 0
+    listed = [each["name"] for each in json.loads(dayspring("projects", "list", "--json", *home).stdout)]
+    everyone = json.loads(dayspring("projects", "list", "--archived", "--json", *home).stdout)
+    assert listed == ["default"]
+    assert [(each["name"], each["archived"]) for each in everyone] == [("default", False), ("red", True)]

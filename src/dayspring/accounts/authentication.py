@@ -52,7 +52,7 @@ class Authentication:
         else:
             credential = await self._ask(token, project_id if is_session else None, digest)
         if credential.ends_at_ns is not None and self._clock.time_ns() >= credential.ends_at_ns:
-            raise Unauthenticated("This API key is revoked or has expired")
+            raise _ended() if is_session else Unauthenticated("This API key is revoked or has expired")
         return credential.principal
 
     def forget(self, owner_id: str) -> None:
@@ -80,6 +80,8 @@ class Authentication:
         credential = await self._db.read(find) if ours else None
         if credential is None:
             self._known.pop(digest, None)
+            if tokens.is_token(token, tokens.SESSION):
+                raise _ended()
             raise Unauthenticated("This API key is not known here")
         if generation != self._generation:
             return await self._ask(token, project_id, digest)
@@ -97,3 +99,7 @@ class Authentication:
         if now_ns < credential.ends_at_ns:
             session_id = credential.owners[0]
             self._db.follow(lambda connection: note_use(connection, session_id, now_ns))
+
+
+def _ended() -> Unauthenticated:
+    return Unauthenticated("This session has ended, or never was", "Sign in again with POST /v1/sessions.")

@@ -5,6 +5,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import typer
@@ -15,9 +16,9 @@ from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_tab
 from dayspring.compute.devices import find_devices
 from dayspring.contracts.engine import LoadOptions
 from dayspring.contracts.registry import broken_engines, engines
-from dayspring.core.errors import DayspringError
+from dayspring.core.errors import Conflict, DayspringError
 from dayspring.core.settings import Settings
-from dayspring.server.house import House
+from dayspring.server.house import House, lock_home
 
 __all__ = ["doctor"]
 
@@ -54,8 +55,22 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding(state, "disk", f"{free >> 20} MiB free at {settings.home}{more}")
     if settings.home.exists() and stat.S_IMODE(settings.home.stat().st_mode) & 0o077:
         yield Finding("note", "data folder", f"others may look into {settings.home}; chmod 700 closes it")
-    used = "in use (a server runs?)" if _answers(settings.host, settings.port) else "free"
+    if _is_served(settings.home):
+        yield Finding("ok", "server", "one runs on this data folder")
+        return
+    used = "in use by something else" if _answers(settings.host, settings.port) else "free"
     yield Finding("ok", "port", f"{settings.port} is {used}")
+
+
+def _is_served(home: Path) -> bool:
+    """Whether a server holds the data folder."""
+    if not (home / "server.lock").exists():
+        return False
+    try:
+        lock_home(home).close()
+    except Conflict:
+        return True
+    return False
 
 
 def _answers(host: str, port: int) -> bool:

@@ -31,7 +31,7 @@ def create(
     budget: Annotated[str | None, typer.Option(help="Most it may spend, e.g. 5.00. Without one: no limit.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model it may use; repeat for more. Without: all.")] = None,
     expires: Annotated[str | None, typer.Option(help="Ends after this long, e.g. 12h, 30d, 8w.")] = None,
-    show_cost: Annotated[bool, typer.Option("--show-cost", help="Its answers carry price, cost and margin.")] = False,
+    show_cost: Annotated[bool, typer.Option("--show-cost", help="Its answers carry their price.")] = False,
     project: Annotated[str | None, typer.Option(help="Project id; without one the default project.")] = None,
     user: Annotated[str | None, typer.Option(help="Id of the user whose key it is; it can do no more.")] = None,
     as_json: AsJson = False,
@@ -59,7 +59,7 @@ def create(
     if as_json:
         print_json({"id": made.key.id, "name": made.key.name, "key": made.token, "budget_nanos": request.budget_nanos})
         return
-    print(f"{made.key.id} — for 'dayspring keys budget' and 'revoke'", file=sys.stderr)
+    print(f"{made.key.id} — its id, for 'dayspring keys' and 'dayspring limits'", file=sys.stderr)
     print(made.token)
 
 

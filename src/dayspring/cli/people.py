@@ -169,6 +169,7 @@ def _print_link(user: User, link: Link | None, *, as_json: bool) -> None:
         return
     print(f"{user.email} ({user.id}) sets a password with this until {until:%Y-%m-%d %H:%M}Z:", file=sys.stderr)
     print(link.token)
+    print('Send {"token": ..., "password": ...} to POST /v1/password_resets/use.', file=sys.stderr)
 
 
 def _as_dict(user: User) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dayspring.contracts.clock import SystemClock
 from dayspring.core.settings import Settings
 from dayspring.server.app import create_app
 from dayspring.server.exposure import check_exposure, notes
-from dayspring.server.house import House
+from dayspring.server.house import House, lock_home
 from dayspring.server.logs import configure
 from dayspring.server.run import bind
 from dayspring.server.run import serve as run_server
@@ -44,6 +44,7 @@ def serve(
         certificate = Certificate(settings.tls_cert, settings.tls_key, SystemClock())
     listener = bind(settings)
     with House.open(settings) as house:
+        lock_home(settings.home).close()  # says that another server runs here, before anything is announced
         app = create_app(house)
         _announce(settings, listener.getsockname()[1])
         run_server(app, settings, listener, certificate)

@@ -121,7 +121,7 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
     def __init__(self, param: str, reason: str) -> None:
-        super().__init__(f"{param!r} is not supported here: {reason}", param=param)
+        super().__init__(f"{param!r} is not supported here: {reason.rstrip('.')}.", param=param)
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -218,10 +218,9 @@ class Unauthenticated(DayspringError):
     status = 401
     type = "authentication_error"
 
-    def __init__(self, reason: str = "No valid API key was sent") -> None:
-        super().__init__(
-            f"{reason}. Send 'Authorization: Bearer <key>' with a key made by 'dayspring keys create'.",
-        )
+    def __init__(self, reason: str = "No valid API key was sent", remedy: str = "") -> None:
+        send = "Send 'Authorization: Bearer <key>' with a key made by 'dayspring keys create'."
+        super().__init__(f"{reason}. {remedy or send}")
 
 
 class SignInFailed(Unauthenticated):
@@ -279,17 +278,17 @@ class InsufficientQuota(DayspringError):
     left_nanos: int | None = None
     """What the tightest budget has left, so that dispatch can say which maximum would fit. Not sent over the wire."""
 
-    def __init__(self, *, left: str, bound: str, remedy: str, left_nanos: int | None = None) -> None:
+    def __init__(self, *, owner: str, left: str, bound: str, remedy: str, left_nanos: int | None = None) -> None:
         super().__init__(
-            f"The budget has {left} left and this request could cost up to {bound}. {remedy}",
+            f"The budget of {owner} has {left} left and this request could cost up to {bound}. {remedy}",
         )
         self.left_nanos = left_nanos
-        self._facts = (left, bound)
+        self._facts = (owner, left, bound)
 
     def with_remedy(self, remedy: str) -> "InsufficientQuota":
         """The same refusal, with a better word on what to do."""
-        left, bound = self._facts
-        return InsufficientQuota(left=left, bound=bound, remedy=remedy, left_nanos=self.left_nanos)
+        owner, left, bound = self._facts
+        return InsufficientQuota(owner=owner, left=left, bound=bound, remedy=remedy, left_nanos=self.left_nanos)
 
 
 class Busy(DayspringError):

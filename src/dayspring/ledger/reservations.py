@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, BindParameter, Column, Connection, String, Ta
 
 from dayspring.accounts.budgets import budgets
 from dayspring.accounts.periods import Period, boundaries
+from dayspring.accounts.principals import Principal
 from dayspring.core.errors import Defect, InsufficientQuota, InvalidRequest
 from dayspring.core.money import format_amount
 from dayspring.ledger.spending.charging import turn_period
@@ -86,7 +87,7 @@ _insert = Statement(insert_new(reservations), *reservations.c.keys())
 _exists = Statement(
     select(reservations.c.amount_nanos).where(reservations.c.request_id == bindparam("request_id")), "request_id"
 )
-_first: Callable[[tuple[int, int | None]], int] = itemgetter(0)
+_first: Callable[[tuple[int, int | None, int]], int] = itemgetter(0)
 _add_held = Statement(
     update(budgets).where(budgets.c.owner_id.in_(_THREE)).values(held_nanos=budgets.c.held_nanos + bindparam("held")),
     "held",
@@ -110,13 +111,13 @@ def hold(connection: Connection, request: ReserveRequest, instance_id: str, now_
     rows = _lock_budgets.all(connection, *owners)
     if len(rows) != len(owners):
         raise Defect(request.request_id)
-    lefts = [_left(row, now_ns) for row in rows if row[0] is not None]
+    lefts = [(*_left(row, now_ns), place) for place, row in enumerate(rows) if row[0] is not None]
     if lefts:
-        left, resets_at_ns = min(lefts, key=_first)
+        left, resets_at_ns, place = min(lefts, key=_first)
         if amount > left:
             if _exists.one(connection, request.request_id):
                 return
-            raise _refusal(left, resets_at_ns, amount, currency)
+            raise _refusal(_spelled(who, place), left, resets_at_ns, amount, currency)
     inserted = _insert.run(
         connection, request.request_id, instance_id, *owners, request.model, request.task, request.price_version,
         amount, now_ns,
@@ -157,13 +158,25 @@ def _left(row: tuple[Any, ...], now_ns: int) -> tuple[int, int | None]:
     return limit - held, boundaries(Period(period), now_ns)[1]
 
 
-def _refusal(left_nanos: int, resets_at_ns: int | None, bound_nanos: int, currency: str) -> InsufficientQuota:
+def _spelled(who: Principal, place: int) -> str:
+    """Whose budget it is, in the order of `owners`."""
+    if place == 0:
+        return f"the organization {who.organization_id}"
+    if place == 1:
+        return f"the project {who.project_id}"
+    return f"the user {who.user_id}" if who.is_session else f"the key {who.key_id}"
+
+
+def _refusal(
+    owner: str, left_nanos: int, resets_at_ns: int | None, bound_nanos: int, currency: str
+) -> InsufficientQuota:
     left_nanos = max(0, left_nanos)
     remedy = "Ask for less, or have the budget raised."
     if resets_at_ns is not None:
         resets = datetime.datetime.fromtimestamp(resets_at_ns // 10**9, datetime.UTC)
         remedy = f"Ask for less, wait for its reset at {resets:%Y-%m-%d %H:%M} UTC, or have the budget raised."
     return InsufficientQuota(
+        owner=owner,
         left=format_amount(left_nanos, currency),
         bound=format_amount(bound_nanos, currency),
         remedy=remedy,
