@@ -162,7 +162,7 @@ async def test_a_background_step_that_fails_is_tried_again(error: Exception) -> 
         tries.put_nowait(1)
         raise error
 
-    task = asyncio.create_task(Background(unused, unused, unused, Readiness())._every(0, step))
+    task = asyncio.create_task(Background(unused, unused, unused, Readiness(), unused)._every(0, step))
     for _ in range(3):
         await tries.get()
     task.cancel()

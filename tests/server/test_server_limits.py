@@ -262,7 +262,7 @@ async def test_who_manages_nothing_reaches_none_of_it(house: Served) -> None:
 async def test_a_raised_alert_reaches_the_webhook_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("dayspring.server.app.DELIVER_S", 0.02)
+    monkeypatch.setattr("dayspring.server.rooms.DELIVER_S", 0.02)
     got: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
 
     async def receive(request: web.Request) -> web.Response:
@@ -324,7 +324,7 @@ def test_the_command_line_sets_lists_and_alerts(terminal: Terminal) -> None:
         "limits", "set", key, "--requests", "60", "--tokens", "9000", "--concurrency", "4", "--budget", "5.00",
         "--soft", "4", "--period", "month",
     )  # fmt: skip
-    assert "60 requests and 9000 tokens a minute, 4 at the same time" in done
+    assert "requests a minute 60, tokens a minute 9000, at the same time 4" in done
     assert "Budget 5.00 a period (month, refilled " in done
     terminal.out("limits", "set", key, "--tokens", "none")
     found = {each["id"]: each for each in json.loads(terminal.out("limits", "list", "--json"))}

@@ -30,7 +30,7 @@ FACTS: dict[str, Any] = {
     "context_tokens": 4, "what": "It", "limit_bytes": 5, "setting": "DAYSPRING_X", "file": "f", "rule": "r",
     "kind": "model", "identifier": "x", "request_id": "req_1", "left": "0.00 USD", "bound": "1.00 USD",
     "retry_after_s": 1.5, "needed_bytes": 1 << 30, "free_bytes": 1 << 20, "limit_s": 3, "input_tokens": 7,
-    "host": "other.example", "quota_bytes": 1 << 30,
+    "host": "other.example", "quota_bytes": 1 << 30, "size_bytes": 9, "owner": "the key key_1",
 }  # fmt: skip
 
 
