@@ -1,7 +1,9 @@
-"""Certificates made on the spot, for tests of TLS."""
+"""Certificates made on the spot, for tests of TLS, and a look at the one a server shows."""
 
+import asyncio
 import datetime
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Certificate", "make_certificate"]
+__all__ = ["Certificate", "make_certificate", "shown", "trusts_anybody"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,20 @@ def make_certificate(folder: Path, name: str = "server", *, days: int = 90, pass
     key_file.write_bytes(pem)
     key_file.chmod(0o600)
     return Certificate(cert_file, key_file, made.serial_number)
+
+
+def trusts_anybody() -> ssl.SSLContext:
+    """For a client that only looks."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def shown(port: int, context: ssl.SSLContext | None = None, name: str | None = None) -> int:
+    """The serial number of the certificate that a client is shown."""
+    _, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context or trusts_anybody(), server_hostname=name or "127.0.0.1"
+    )
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return x509.load_der_x509_certificate(der).serial_number

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["dayspring.testing.databases"]
+pytest_plugins = ["dayspring.testing.databases", "loopback"]
 
 
 @pytest.fixture(scope="session")

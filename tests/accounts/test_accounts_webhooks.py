@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from openai import InvalidWebhookSignatureError, OpenAI
 from sqlalchemy import select, update
 
@@ -23,6 +22,7 @@ from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied, Re
 from dayspring.net.fetcher import Fetcher
 from dayspring.store.database import Database
 from dayspring.testing.clock import FakeClock
+from loopback import Serve
 
 EVENT = "spend_alert.raised"
 
@@ -76,21 +76,18 @@ class Post:
 
 
 @pytest.fixture
-async def post(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Post]:
+async def post(database: Database, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Post]:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     receiver, fetcher, clock = Receiver(), Fetcher(stall_s=2), FakeClock()
     application = web.Application()
     application.router.add_post("/hook", receiver.answer)
-    server = TestServer(application, host="127.0.0.1")
-    await server.start_server()
-    made = Post(database, clock, fetcher, receiver, str(server.make_url("/hook")))
+    made = Post(database, clock, fetcher, receiver, f"{await serve(application)}/hook")
     key = await Accounts(database, clock).bootstrap("USD")
     assert key is not None
     made.admin = key.key.principal
     yield made
     await fetcher.close()
-    await server.close()
 
 
 def _unwrapped(headers: dict[str, str], body: bytes, secret: str, monkeypatch: pytest.MonkeyPatch, at_s: int) -> Any:

@@ -1,6 +1,7 @@
 """Batches against a real server in a process of its own, which is killed and started again."""
 
 import asyncio
+import io
 import random
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ async def create(server: LiveServer, key: str, lines: list[dict[str, Any]], endp
     content = b"".join(orjson.dumps(line) + b"\n" for line in lines)
     form = aiohttp.FormData()
     form.add_field("purpose", "batch")
-    form.add_field("file", content, filename="in.jsonl", content_type="application/jsonl")
+    form.add_field("file", io.BytesIO(content), filename="in.jsonl", content_type="application/jsonl")
     async with _session(key) as session:
         async with session.post(f"{server.url}/v1/files", data=form) as response:
             file = await response.json()

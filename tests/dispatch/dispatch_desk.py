@@ -1,6 +1,7 @@
 """Dispatch over a real database and ledger, with a compute that plays a script and can be stopped at any await."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from dayspring.contracts.clock import SystemClock
 from dayspring.contracts.events import ChoiceEnd, Event, TextDelta, Usage
 from dayspring.contracts.models import Ability, Model
 from dayspring.contracts.tasks import ChatTask, Sampling, Task
+from dayspring.core.errors import DayspringError
 from dayspring.core.ids import new_id
 from dayspring.core.money import Rate, Unit
 from dayspring.core.settings import Settings
@@ -217,3 +219,26 @@ class Desk:
         """How many reservations there are."""
         query = select(func.count()).select_from(reservations)
         return await self.db.read(lambda connection: int(connection.execute(query).scalar_one()))
+
+
+async def outcome(asking: asyncio.Task[Receipt], cancel_after: int | None, *told: type[Exception]) -> Receipt | None:
+    """The receipt, or None: cancelled after so many turns of the loop, or failed with an error of ours or as told."""
+    if cancel_after is not None:
+        for _ in range(cancel_after):
+            await asyncio.sleep(0)
+        asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError, DayspringError, *told):
+        return await asking
+    return None
+
+
+async def settled(desk: Desk, who: Principal, budget_nanos: int | None, before: int) -> list[RequestRow]:
+    """The rows after the first `before`: of one request of a customer's, whose budget agrees with them."""
+    rows = (await desk.rows())[before:]
+    budget = await desk.accounts.budget(who.key_id)
+    assert budget.held_nanos == 0, budget
+    assert budget_nanos is None or budget.spent_nanos <= budget_nanos, budget
+    assert len(rows) <= 1, rows  # none where nothing was ever reserved
+    assert budget.spent_nanos == sum(row.charged_nanos or 0 for row in rows), (budget, rows)
+    assert all(row.charged_nanos == 0 for row in rows if row.status == "failed"), rows
+    return rows

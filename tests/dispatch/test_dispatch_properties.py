@@ -1,22 +1,16 @@
 """Whatever an engine says, a reader does and a client cancels: the books agree and nothing stays held."""
 
 import asyncio
-import contextlib
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
-import pytest
-from dispatch_desk import PER_TOKEN, Desk, HeldDatabase, Step
+from dispatch_desk import PER_TOKEN, Desk, Step, outcome, settled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dayspring.contracts.events import ChoiceEnd, Started, TextDelta, ToolCallDelta, Usage
 from dayspring.contracts.tasks import CompletionTask, EmbeddingTask, Sampling, Task
-from dayspring.core.errors import DayspringError, InvalidRequest, PromptOverLimit, WorkerDied
+from dayspring.core.errors import InvalidRequest, PromptOverLimit, WorkerDied
 from dayspring.core.money import Rate, Unit
-from dayspring.dispatch.values import Receipt
 
 STEPS: st.SearchStrategy[Step] = st.one_of(
     st.builds(TextDelta, st.just("t"), tokens=st.integers(0, 3)),
@@ -73,17 +67,6 @@ PLANS = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def bench(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Desk]]:
-    """One desk and its loop for all examples: requests of earlier ones must not disturb later ones either."""
-    folder = tmp_path_factory.mktemp("desk")
-    shutil.copyfile(migrated_sqlite, folder / "desk.db")
-    db = HeldDatabase.open(f"sqlite:///{folder / 'desk.db'}")
-    with asyncio.Runner() as runner:
-        yield runner, runner.run(Desk(db, home=folder).open())
-    db.close()
-
-
 async def play(desk: Desk, plan: Plan) -> None:
     before = len(await desk.rows())
     desk.receipts.clear()
@@ -99,26 +82,13 @@ async def play(desk: Desk, plan: Plan) -> None:
             raise ValueError("told to fail")
 
     asking = asyncio.create_task(desk.ask(plan.task, who, each=read))
-    if plan.cancel_after is not None:
-        for _ in range(plan.cancel_after):
-            await asyncio.sleep(0)
-        asking.cancel()
-    receipt: Receipt | None = None
-    with contextlib.suppress(asyncio.CancelledError, DayspringError, RuntimeError, ValueError):
-        receipt = await asking
-    rows = (await desk.rows())[before:]
-    budget = await desk.accounts.budget(who.key_id)
-    assert budget.held_nanos == 0
-    assert plan.budget_nanos is None or budget.spent_nanos <= plan.budget_nanos
-    assert len(rows) <= 1  # none where nothing was ever reserved
-    assert budget.spent_nanos == sum(row.charged_nanos or 0 for row in rows)
+    receipt = await outcome(asking, plan.cancel_after, RuntimeError, ValueError)
+    rows = await settled(desk, who, plan.budget_nanos, before)
     assert len(desk.receipts) <= 1
     if receipt is not None:
         assert [row.status for row in rows] == ["completed"]
         assert desk.receipts == [receipt]
-        assert budget.spent_nanos == receipt.price_nanos
-    for row in rows:
-        assert row.status != "failed" or row.charged_nanos == 0
+        assert rows[0].charged_nanos == receipt.price_nanos
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

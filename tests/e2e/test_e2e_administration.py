@@ -1,6 +1,5 @@
 """The official client's administration resources against a live server, and what each change does at once."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2 as httpx
@@ -10,14 +9,6 @@ import pytest
 from live import Started
 
 MESSAGES: Any = [{"role": "user", "content": "one two three"}]
-
-
-@pytest.fixture
-def client(echo_server: Started) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=echo_server.base_url, api_key=echo_server.key, admin_api_key=echo_server.key, max_retries=0
-    ) as made:
-        yield made
 
 
 def user_of(echo_server: Started, key: str) -> openai.OpenAI:

@@ -13,11 +13,6 @@ from openai import OpenAI
 from live import LiveServer, Started
 
 
-@pytest.fixture
-def client(echo_server: Started) -> OpenAI:
-    return OpenAI(base_url=echo_server.base_url, api_key=echo_server.key, max_retries=0)
-
-
 def _line(number: int, model: str = "echo") -> bytes:
     body = {"model": model, "messages": [{"role": "user", "content": f"say {number}"}]}
     line = {"custom_id": f"n{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}

@@ -9,6 +9,7 @@ import aiohttp
 import openai
 import orjson
 import pytest
+from default_pack import CHAT
 
 from dayspring.core.money import Unit
 from dayspring.core.settings import Settings
@@ -192,7 +193,7 @@ async def test_the_default_model_finds_a_prompt_again_among_others(model_server:
     async with client(model_server) as ask:
         for messages in (long, other, long):
             answer = await ask.chat.completions.create(
-                model="smollm2-135m-instruct",
+                model=CHAT,
                 messages=messages,
                 max_tokens=1,  # type: ignore[arg-type]
             )

@@ -6,7 +6,7 @@ import os
 import random
 import resource
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -17,12 +17,6 @@ from openai import AsyncOpenAI, OpenAI
 from live import Started
 
 JSONL = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "echo"}}\n'
-
-
-@pytest.fixture
-def client(echo_server: Started) -> Iterator[OpenAI]:
-    with OpenAI(base_url=echo_server.base_url, api_key=echo_server.key, max_retries=0) as client:
-        yield client
 
 
 def test_a_file_is_made_listed_shown_read_and_deleted(client: OpenAI, tmp_path: Path) -> None:

@@ -7,47 +7,31 @@ import jsonschema
 import orjson
 import pytest
 from anthropic import Anthropic
+from default_pack import CHAT, EMBEDDING, PERSON
 from openai import OpenAI
 
 from live import Started
 
 pytestmark = pytest.mark.model
 
-CHAT = "smollm2-135m-instruct"
-EMBEDDING = "all-minilm-l6-v2"
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 20},
-        "age": {"type": "integer", "minimum": 0, "maximum": 120},
-    },
-    "required": ["name", "age"],
-    "additionalProperties": False,
-}
 
-
-@pytest.fixture
-def client(model_server: Started) -> OpenAI:
-    return OpenAI(base_url=model_server.base_url, api_key=model_server.key, max_retries=0)
-
-
-def test_a_response_held_to_a_schema_validates_whole_and_streamed(client: OpenAI) -> None:
+def test_a_response_held_to_a_schema_validates_whole_and_streamed(model_client: OpenAI) -> None:
     options = {
         "model": CHAT, "input": "Describe Ada Lovelace as JSON.", "max_output_tokens": 80, "temperature": 0,
         "text": {"format": {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}},
     }  # fmt: skip
-    jsonschema.validate(json.loads(client.responses.create(**options).output_text), PERSON)
-    with client.responses.stream(**options) as stream:
+    jsonschema.validate(json.loads(model_client.responses.create(**options).output_text), PERSON)
+    with model_client.responses.stream(**options) as stream:
         text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         assert stream.get_final_response().output_text == text
     jsonschema.validate(json.loads(text), PERSON)
 
 
-def test_a_conversation_is_counted_as_it_is_charged(client: OpenAI) -> None:
-    first = client.responses.create(model=CHAT, input="Say hello.", max_output_tokens=8, temperature=0)
+def test_a_conversation_is_counted_as_it_is_charged(model_client: OpenAI) -> None:
+    first = model_client.responses.create(model=CHAT, input="Say hello.", max_output_tokens=8, temperature=0)
     assert first.status in ("completed", "incomplete")
-    counted = client.responses.input_tokens.count(model=CHAT, input="Again.", previous_response_id=first.id)
-    second = client.responses.create(
+    counted = model_client.responses.input_tokens.count(model=CHAT, input="Again.", previous_response_id=first.id)
+    second = model_client.responses.create(
         model=CHAT, input="Again.", previous_response_id=first.id, max_output_tokens=8, temperature=0
     )
     assert second.usage is not None
@@ -55,8 +39,8 @@ def test_a_conversation_is_counted_as_it_is_charged(client: OpenAI) -> None:
     assert second.usage.input_tokens > first.usage.input_tokens
 
 
-def test_logprobs_are_included(client: OpenAI) -> None:
-    made = client.responses.create(
+def test_logprobs_are_included(model_client: OpenAI) -> None:
+    made = model_client.responses.create(
         model=CHAT, input="Say hello.", max_output_tokens=4, temperature=0, top_logprobs=2,
         include=["message.output_text.logprobs"],
     )  # fmt: skip

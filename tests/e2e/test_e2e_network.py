@@ -15,9 +15,8 @@ import aiohttp
 import openai
 import pytest
 from aiohttp import web
-from cryptography import x509
 
-from certificates import make_certificate
+from certificates import make_certificate, shown
 from live import LiveServer, echo_model, free_port
 
 HOPS = ("connection", "keep-alive", "transfer-encoding", "content-length", "host", "te", "upgrade")
@@ -121,17 +120,8 @@ async def test_a_server_over_tls_serves_the_client_and_a_renewed_certificate(tmp
         assert server.process is not None
         server.process.send_signal(signal.SIGHUP)
         async with asyncio.timeout(20):
-            while await _shown(server.port) != other.serial:  # noqa: ASYNC110 - another process tells nobody
+            while await shown(server.port) != other.serial:  # noqa: ASYNC110 - another process tells nobody
                 await asyncio.sleep(0.02)
-
-
-async def _shown(port: int) -> int:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
-    return x509.load_der_x509_certificate(der).serial_number
 
 
 UNSAFE = [

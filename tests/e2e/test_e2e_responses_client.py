@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import openai
@@ -26,12 +25,6 @@ WEATHER = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     "strict": True,
 }
-
-
-@pytest.fixture
-def client(echo_server: Started) -> Iterator[OpenAI]:
-    with OpenAI(base_url=echo_server.base_url, api_key=echo_server.key, max_retries=0) as made:
-        yield made
 
 
 def test_a_response_is_made_read_listed_and_deleted(client: OpenAI) -> None:

@@ -1,6 +1,7 @@
 """A client that shares no code with the official one: Hugging Face's InferenceClient, with its own event parser."""
 
 import pytest
+from default_pack import CHAT
 from huggingface_hub import InferenceClient
 
 from live import Started
@@ -15,7 +16,7 @@ def client(model_server: Started) -> InferenceClient:
 
 def test_it_chats(client: InferenceClient) -> None:
     answer = client.chat.completions.create(
-        model="smollm2-135m-instruct", messages=[{"role": "user", "content": "Say hi."}], max_tokens=12
+        model=CHAT, messages=[{"role": "user", "content": "Say hi."}], max_tokens=12
     )
     assert answer.choices[0].message.content
     assert answer.usage.completion_tokens <= 12
@@ -23,6 +24,6 @@ def test_it_chats(client: InferenceClient) -> None:
 
 def test_it_streams(client: InferenceClient) -> None:
     chunks = client.chat.completions.create(
-        model="smollm2-135m-instruct", messages=[{"role": "user", "content": "Say hi."}], max_tokens=12, stream=True
+        model=CHAT, messages=[{"role": "user", "content": "Say hi."}], max_tokens=12, stream=True
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)

@@ -1,4 +1,4 @@
-"""A hub on an empty home, an engine that only says what it would run, and loopback servers."""
+"""A hub on an empty home, and an engine that only says what it would run."""
 
 import os
 import shutil
@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from hub_kit import ENGINES, MakeHub, Serve
+from hub_files import gguf
+from hub_kit import ENGINES, MakeHub
 
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.contracts.clock import SystemClock
@@ -46,6 +45,13 @@ def blobs(tmp_path: Path) -> DiskBlobs:
 
 
 @pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "Tiny-Chat.gguf"
+    path.write_bytes(gguf())
+    return path
+
+
+@pytest.fixture
 async def make_hub(tmp_path: Path, database: Database, blobs: DiskBlobs) -> AsyncIterator[MakeHub]:
     """A hub whose settings are the arguments. It may reach loopback unless told otherwise."""
     made: list[Hub] = []
@@ -71,19 +77,3 @@ async def make_hub(tmp_path: Path, database: Database, blobs: DiskBlobs) -> Asyn
     yield make
     for hub in made:
         await hub.close()
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Starts an application on loopback and gives its address, without a slash at the end."""
-    servers: list[TestServer] = []
-
-    async def start(application: web.Application) -> str:
-        server = TestServer(application, host="127.0.0.1")
-        await server.start_server()
-        servers.append(server)
-        return str(server.make_url("")).rstrip("/")
-
-    yield start
-    for server in servers:
-        await server.close()

@@ -1,8 +1,6 @@
-"""What the hub's tests share: engines that only say what they would run, and the types of the fixtures."""
+"""What the hub's tests share: engines that only say what they would run, and the type of a fixture."""
 
-from collections.abc import Awaitable, Callable
-
-from aiohttp import web
+from collections.abc import Callable
 
 from dayspring.contracts.engine import engine_defaults
 from dayspring.contracts.models import Ability
@@ -29,4 +27,3 @@ class Caller(engine_defaults):
 
 ENGINES = {"runner": Runner(), "upstream": Caller()}
 MakeHub = Callable[..., Hub]
-Serve = Callable[[web.Application], Awaitable[str]]

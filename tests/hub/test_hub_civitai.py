@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 from hub_files import gguf, safetensors, sha256
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 from hub_ranges import ranged
 
 from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied, Refused
 from dayspring.hub.licences import commercial_use
 from dayspring.hub.sources.civitai_permissions import licence_of, permissions
+from loopback import Serve
 
 
 class Civitai:

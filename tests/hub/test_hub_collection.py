@@ -10,20 +10,13 @@ import msgspec
 import pytest
 from aiohttp import web
 from hub_files import content, gguf
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 from sqlalchemy import text
 
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.core.errors import Refused
 from dayspring.store.database import Database
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "Tiny-Chat.gguf"
-    path.write_bytes(gguf())
-    return path
-
+from loopback import Serve
 
 ADD = """
 import asyncio, sys

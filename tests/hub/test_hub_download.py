@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from hub_files import sha256
-from hub_kit import Serve
 
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.core.errors import Refused, Unavailable
@@ -15,6 +14,7 @@ from dayspring.core.settings import Settings
 from dayspring.hub.fetching.download import Downloader
 from dayspring.hub.plan import Remote
 from dayspring.net.fetcher import Fetcher
+from loopback import Serve
 
 DATA = bytes(range(256)) * 12_000  # 3 MB
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from hub_files import gguf, sha256
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 
 from dayspring.contracts.clock import SystemClock
 from dayspring.core.errors import Conflict, NotFound, PermissionDenied
@@ -14,6 +14,7 @@ from dayspring.hub.downloads import Download, Downloads
 from dayspring.hub.service import Hub
 from dayspring.store.database import Database
 from dayspring.store.downloads import set_download
+from loopback import Serve
 
 DATA = gguf(rows=80_000)
 HALF = len(DATA) // 2

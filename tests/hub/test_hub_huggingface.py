@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from hub_files import gguf, safetensors, sha256
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
+from hub_ranges import ranged
 
 from dayspring.contracts.models import Ability
 from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied, Refused
+from loopback import Serve
 
 COMMIT = "c" * 40
 REPO = "owner/name"
@@ -80,15 +82,6 @@ class Hugging:
 
 def git_oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def ranged(request: web.Request, data: bytes, headers: dict[str, str]) -> web.Response:
-    asked = request.http_range
-    if "Range" not in request.headers:
-        return web.Response(body=data, headers={**headers, "ETag": '"e"'})
-    start, stop = asked.start or 0, min(asked.stop or len(data), len(data))
-    content = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
-    return web.Response(status=206, body=data[start:stop], headers={**headers, **content})
 
 
 async def test_a_model_comes_with_its_commit_licence_and_hash(make_hub: MakeHub, serve: Serve) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from hub_files import gguf, safetensors, sha256
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 from hub_ranges import ranged
 
 from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied, Refused, Unavailable
+from loopback import Serve
 
 REPO = "owner/name"
 

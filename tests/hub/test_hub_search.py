@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from hub_files import gguf
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from dayspring.core.errors import InvalidRequest
 from dayspring.hub.search import civitai, huggingface, modelscope
 from dayspring.hub.search.values import Hit
 from dayspring.hub.service import Hub
+from loopback import Serve
 
 HF: list[dict[str, Any]] = [
     {

@@ -9,20 +9,14 @@ import msgspec
 import pytest
 from aiohttp import web
 from hub_files import content, gguf, sha256, stored, wheel, zipped
-from hub_kit import MakeHub, Serve
+from hub_kit import MakeHub
 
 from dayspring.blobs.disk import DiskBlobs
 from dayspring.contracts.models import Ability
 from dayspring.core.errors import Conflict, InvalidRequest, Malformed, NotFound, PermissionDenied, Refused, Unavailable
 from dayspring.hub.catalogue import DEFAULT_PACK, catalogue, read_catalogue
 from dayspring.hub.plan import Plan, Progress
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "Tiny-Chat.gguf"
-    path.write_bytes(gguf())
-    return path
+from loopback import Serve
 
 
 async def test_a_file_is_planned_added_listed_and_removed(make_hub: MakeHub, file: Path, tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
-"""A fetcher as in production, one that may reach this machine, and loopback servers for both."""
+"""A fetcher as in production, one that may reach this machine, and a certificate."""
 
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from net_kit import Serve
 
 from certificates import Certificate, make_certificate
 from dayspring.net.fetcher import Fetcher
@@ -33,22 +30,6 @@ async def lenient() -> AsyncIterator[Fetcher]:
     fetcher = Fetcher(allow_loopback=True, stall_s=0.5)
     yield fetcher
     await fetcher.close()
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Starts an application on loopback and gives its address, without a slash at the end."""
-    servers: list[TestServer] = []
-
-    async def start(application: web.Application) -> str:
-        server = TestServer(application, host="127.0.0.1")
-        await server.start_server()
-        servers.append(server)
-        return str(server.make_url("")).rstrip("/")
-
-    yield start
-    for server in servers:
-        await server.close()
 
 
 @pytest.fixture

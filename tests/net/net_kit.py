@@ -8,9 +8,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from dayspring.net.fetcher import Fetcher, Request
 
-__all__ = ["Names", "Serve", "app", "body", "hello"]
+__all__ = ["Names", "app", "body", "hello"]
 
-Serve = Callable[[web.Application], Awaitable[str]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

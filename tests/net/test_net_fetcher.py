@@ -5,11 +5,12 @@ import socket
 
 import pytest
 from aiohttp import web
-from net_kit import Names, Serve, body, hello
+from net_kit import Names, body, hello
 
 from dayspring.core.errors import Busy, DayspringError, NotFound, PermissionDenied, Refused, Unavailable
 from dayspring.net import resolution
 from dayspring.net.fetcher import Fetcher, Request
+from loopback import Serve
 
 PRIVATE = [
     "https://127.0.0.1/a", "https://localhost/a", "https://10.0.0.1/a", "https://192.168.1.1/a", "https://172.16.0.1/a",

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from net_kit import Names, Serve, app, body, hello
+from net_kit import Names, app, body, hello
 
 from certificates import Certificate
 from dayspring.core.errors import NotFound, Refused, Unavailable
 from dayspring.net import resolution
 from dayspring.net.fetcher import Fetcher, Request
+from loopback import Serve
 
 
 async def test_a_post_sends_json_or_a_form_and_gives_any_status_back(lenient: Fetcher, serve: Serve) -> None:

@@ -7,6 +7,7 @@ import pytest
 from people_desk import PeopleDesk
 
 from dayspring.accounts.people import passwords
+from dayspring.contracts.clock import Clock
 from dayspring.store.database import Database
 from dayspring.testing.clock import FakeClock
 
@@ -25,7 +26,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def desk(database: Database, clock: FakeClock) -> AsyncIterator[PeopleDesk]:
+async def desk(database: Database, clock: Clock) -> AsyncIterator[PeopleDesk]:
     made = PeopleDesk(database, clock)
     await made.start()
     yield made

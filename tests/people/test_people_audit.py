@@ -3,6 +3,7 @@
 import csv
 import io
 
+import msgspec
 import pytest
 from people_desk import HERE, PASSWORD, PeopleDesk
 from sqlalchemy import text
@@ -67,6 +68,26 @@ async def test_failed_sign_ins_are_told_with_where_they_came_from(desk: PeopleDe
     await desk.noted()
     [entry] = await desk.log(event_types=("login.failed",))
     assert (entry.target_id, entry.address) == (user.id, HERE.address)
+
+
+async def test_what_people_do_at_the_door_is_told_as_theirs_with_where_they_came_from(desk: PeopleDesk) -> None:
+    _, offer = await desk.people.invite(None, "ann@acme.example", Role.MEMBER, None)
+    made = await desk.sign_in.accept_invite(offer.token, "Ann", PASSWORD, HERE)
+    ann = made.user
+    principal = msgspec.structs.replace(await desk.accounts.authenticate(made.token), address=HERE.address)
+    await desk.sign_in.change_password(principal, PASSWORD, "another long password", HERE)
+    link = await desk.people.reset_password(desk.admin, ann.id)
+    await desk.sign_in.use_reset(link.token, PASSWORD, HERE)
+    token = await desk.token_of("ann@acme.example")
+    await desk.sign_in.sign_out(principal, token)
+    for event, via in (
+        ("invite.accepted", [None]),
+        ("user.updated", ["link", "password"]),
+        ("logout.succeeded", [None]),
+    ):
+        entries = [entry for entry in await desk.log(event_types=(event,)) if entry.actor_user_id == ann.id]
+        assert [entry.details.get("via") for entry in entries] == via
+        assert {(entry.actor_kind, entry.address) for entry in entries} == {("session", HERE.address)}
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit_log SET event = 'x'", "DELETE FROM audit_log"])

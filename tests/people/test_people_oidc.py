@@ -14,10 +14,9 @@ from dayspring.accounts.people.oidc.provider import Client
 from dayspring.accounts.people.oidc.service import Oidc, WayOut
 from dayspring.accounts.people.roles import Role
 from dayspring.accounts.people.sign_in import NewSession
-from dayspring.contracts.clock import SystemClock
+from dayspring.contracts.clock import Clock, SystemClock
 from dayspring.core.errors import Busy, Refused, SignInFailed, Unavailable
 from dayspring.net.fetcher import Fetcher
-from dayspring.store.database import Database
 
 BACK = "http://dayspring.example/v1/sign_in/oidc/callback"
 
@@ -38,11 +37,9 @@ async def fetcher() -> AsyncIterator[Fetcher]:
 
 
 @pytest.fixture
-async def desk(database: Database) -> AsyncIterator[PeopleDesk]:
-    made = PeopleDesk(database, SystemClock())
-    await made.start()
-    yield made
-    made.passwords.close()
+def clock() -> Clock:
+    """The provider's tokens are of now."""
+    return SystemClock()
 
 
 @pytest.fixture

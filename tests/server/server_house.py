@@ -1,12 +1,13 @@
 """An app in this process over a data folder of its own, with the test kit's echo model behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from asgi import Answer, Visit, visit
 from dayspring.accounts.principals import Principal
@@ -62,3 +63,13 @@ async def settled(served: Served) -> None:
     (key, *_) = await served.house.accounts.list_keys()
     while (await served.house.accounts.budget(key.id)).held_nanos:  # noqa: ASYNC110 - the ledger tells nobody
         await asyncio.sleep(0.005)
+
+
+def api_routes(routes: list[Any]) -> Iterator[APIRoute]:
+    """These routes, also those inside of an included router."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        for inner in ("original_router", "router"):
+            if (router := getattr(route, inner, None)) is not None:
+                yield from api_routes(router.routes)

@@ -4,7 +4,6 @@ import asyncio
 import io
 import os
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from dayspring.server.sweeping import sweep, sweep_logs
 from dayspring.store.schema import metadata
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as made:
-        yield made
 
 
 async def sign_in(house: Served, email: str = "ann@example.org", **more: Any) -> tuple[str, str]:

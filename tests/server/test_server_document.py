@@ -11,7 +11,7 @@ import jsonschema
 import orjson
 import pytest
 from fastapi.routing import APIRoute
-from server_house import CHAT, HELLO, Served, served
+from server_house import CHAT, HELLO, Served, api_routes, served
 
 from dayspring.server import reference
 
@@ -47,22 +47,12 @@ def refs(part: Any) -> Iterator[str]:
 async def test_every_route_is_in_the_document(document: dict[str, Any], tmp_path: Path) -> None:
     async with served(tmp_path) as house:
         routes = [route for route in house.app.routes if isinstance(route, APIRoute) and route.path.startswith("/v1")]
-        included = {(method, route.path) for route in _flat(house.app.routes) for method in route.methods}
+        included = {(method, route.path) for route in api_routes(house.app.routes) for method in route.methods}
     written = {(method, path) for method, path, _ in operations(document)}
     hidden = {("GET", "/"), ("GET", "/docs")}
     assert {(method, path.replace(":path}", "}")) for method, path in included - hidden} == written
     assert len(written) >= 14
     assert routes or included
-
-
-def _flat(routes: list[Any]) -> Iterator[APIRoute]:
-    """The routes, also those inside of an included router."""
-    for route in routes:
-        if isinstance(route, APIRoute):
-            yield route
-        for inner in ("original_router", "router"):
-            if (router := getattr(route, inner, None)) is not None:
-                yield from _flat(router.routes)
 
 
 _SIGNS_IN = r"^(GET /v1/sign_in|POST /v1/(sessions|invites/accept|password_resets/use)$)"

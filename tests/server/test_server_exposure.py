@@ -1,12 +1,10 @@
 """What must be true before other machines can reach the server, and which routes answer without a key."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
-from server_house import served
+from server_house import api_routes, served
 
 from asgi import visit
 from dayspring.core.errors import PermissionDenied
@@ -60,19 +58,9 @@ def test_no_setting_turns_authentication_off() -> None:
     assert [name for name in Settings.model_fields if any(word in name for word in words)] == []
 
 
-def _flat(routes: list[Any]) -> Iterator[APIRoute]:
-    """The routes, also those inside of an included router."""
-    for route in routes:
-        if isinstance(route, APIRoute):
-            yield route
-        router = getattr(route, "original_router", None)
-        if router is not None:
-            yield from _flat(router.routes)
-
-
 async def test_every_route_but_the_public_ones_asks_for_a_key(tmp_path: Path) -> None:
     async with served(tmp_path) as here:
-        routes = {(method, route.path) for route in _flat(here.app.routes) for method in route.methods or ()}
+        routes = {(method, route.path) for route in api_routes(here.app.routes) for method in route.methods or ()}
         assert len(routes) > 15
         asked = [route for route in sorted(routes - PUBLIC - SIGN_IN) if route[0] != "HEAD"]
         for method, path in asked:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,6 @@ from asgi import Answer, Visit
 from dayspring.accounts.principals import Scope
 
 JSONL = b'{"a": 1}\n'
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as house:
-        yield house
 
 
 def form(*parts: tuple[str, bytes, str | None], boundary: str = "b0undary", end: bool = True) -> bytes:

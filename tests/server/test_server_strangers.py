@@ -12,16 +12,12 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from server_house import CHAT, HELLO, Served, served
+from server_house import CHAT, HELLO, Served
 
 from asgi import Answer
 from dayspring.accounts.principals import Scope
-from live import echo_model
 
 START = f"start_time={int(time.time()) // 86_400 * 86_400 - 86_400}"
 """Reports begin with yesterday: what the owner does is on their first page."""
@@ -232,12 +228,6 @@ def naming(ids: dict[str, str], own: dict[str, str]) -> list[tuple[str, str, dic
 def unlike(answer: Answer) -> tuple[int, str]:
     """The answer without the ids in it."""
     return answer.status, re.sub(r"([a-z]+[-_])[0-9a-z]{26}", r"\1", answer.body.decode(errors="replace"))
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path, echo_model()) as house:
-        yield house
 
 
 async def strangers(house: Served) -> dict[str, tuple[str, dict[str, str]]]:

@@ -9,20 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
-from certificates import make_certificate
+from certificates import make_certificate, shown, trusts_anybody
 from dayspring.contracts.clock import SystemClock
 from dayspring.core.errors import Conflict
 from dayspring.server.tls import Certificate
 
 CLOCK = SystemClock()
-
-
-def trusting_nobody() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 @asynccontextmanager
@@ -33,16 +26,6 @@ async def serving(certificate: Certificate) -> AsyncIterator[int]:
     server = await asyncio.start_server(end, "127.0.0.1", 0, ssl=certificate.context)
     async with server:
         yield server.sockets[0].getsockname()[1]
-
-
-async def shown(port: int, context: ssl.SSLContext | None = None, name: str | None = None) -> int:
-    """The serial number of the certificate that a client is shown."""
-    _, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=context or trusting_nobody(), server_hostname=name or "127.0.0.1"
-    )
-    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
-    return x509.load_der_x509_certificate(der).serial_number
 
 
 async def test_a_client_that_trusts_the_certificate_is_served(tmp_path: Path) -> None:
@@ -87,7 +70,7 @@ async def test_a_renewal_half_written_leaves_the_old_one_and_is_tried_again(
 
 async def test_an_old_version_of_tls_is_refused(tmp_path: Path) -> None:
     made = make_certificate(tmp_path)
-    old = trusting_nobody()
+    old = trusts_anybody()
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         old.minimum_version = ssl.TLSVersion.TLSv1_1
     with pytest.warns(DeprecationWarning, match="TLSv1"):

@@ -77,11 +77,13 @@ async def test_a_batch_killed_often_is_what_one_run_makes_billed_once_and_hardly
     dice = random.Random(SEED)
     lines = _lines(dice)
     server, key = await _server(tmp_path_factory.mktemp("whole"), default_models)
-    begun = time.monotonic()
-    whole = await finish(server, key, await create(server, key, lines, EMBEDDINGS))
-    unbroken_s = time.monotonic() - begun
-    expected = without_times(await download(server, key, whole["output_file_id"]))
-    assert await server.stop() == 0
+    try:
+        begun = time.monotonic()
+        whole = await finish(server, key, await create(server, key, lines, EMBEDDINGS))
+        unbroken_s = time.monotonic() - begun
+        expected = without_times(await download(server, key, whole["output_file_id"]))
+    finally:
+        assert await server.stop() == 0
     server, key = await _server(tmp_path_factory.mktemp("killed"), default_models)
     try:
         begun = time.monotonic()

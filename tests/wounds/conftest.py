@@ -1,12 +1,10 @@
-"""The real app with two projects, and loopback servers that play the attacker's."""
+"""The real app with two projects."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from wounds_kit import Serve, Target
+from wounds_kit import Target
 
 from server.server_house import served
 
@@ -20,18 +18,3 @@ async def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         owner, owners_key = await house.new_key(sees_cost=True)
         stranger, strangers_key = await house.new_key(project_id=other.id, sees_cost=True)
         yield Target(house, owner, owners_key, stranger, strangers_key)
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    servers: list[TestServer] = []
-
-    async def start(application: web.Application) -> str:
-        server = TestServer(application, host="127.0.0.1")
-        await server.start_server()
-        servers.append(server)
-        return str(server.make_url("")).rstrip("/")
-
-    yield start
-    for server in servers:
-        await server.close()

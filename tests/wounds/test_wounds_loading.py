@@ -7,26 +7,16 @@ import pickle
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
-from wounds_kit import ROOT, SOURCE, Serve, Target, calls, hub_of, imports
+from wounds_kit import ROOT, SOURCE, Bomb, Target, calls, hub_of, imports
 
 from dayspring.core.errors import DayspringError, InvalidRequest
 from dayspring.core.settings import Settings
 from dayspring.server.house import House
 from hub.hub_files import gguf, safetensors
-
-
-class Bomb:
-    """Unpickled, it leaves a mark."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.marker,))
+from loopback import Serve
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.pt", "model.ckpt", "model.safetensors", "model.gguf", "model"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from wounds_kit import SOURCE, Serve, Target, imports
+from wounds_kit import SOURCE, Target, imports
 
 from asgi import visit
 from dayspring.core.errors import DayspringError, PermissionDenied, Refused
@@ -18,6 +18,7 @@ from dayspring.server.exposure import check_exposure
 from engines.upstream_asking import chat, events_of, session_for
 from hub.hub_files import gguf
 from live import LiveServer, echo_model
+from loopback import Serve
 
 
 async def _secret(_: web.Request) -> web.Response:

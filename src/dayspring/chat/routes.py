@@ -1,12 +1,8 @@
 """The HTTP face of the room: OpenAI's three paths."""
 
-from typing import Any
-
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from dayspring.accounts.principals import Principal
 from dayspring.chat.account import account_headers
 from dayspring.chat.bodies import ChatCompletionBody, CompletionBody, EmbeddingBody
 from dayspring.chat.service import ChatService
@@ -17,10 +13,11 @@ from dayspring.chat.wire import (
     TextCompletion,
     TextCompletionChunk,
 )
-from dayspring.dispatch.values import Receipt, Ticket
+from dayspring.dispatch.values import Ticket
 from dayspring.web.auth import Caller
 from dayspring.web.body import documented, read_body
 from dayspring.web.direct import DirectRoute
+from dayspring.web.json_answer import json_answer
 from dayspring.web.openapi import results
 from dayspring.web.sse import EventStream, unless_client_leaves
 
@@ -46,7 +43,7 @@ async def create_chat_completion(request: Request, caller: Caller) -> Response:
     if body.stream:
         return EventStream(service.chat_stream(caller, body, ticket))
     answer, receipt = await unless_client_leaves(request, service.chat(caller, body, ticket))
-    return _answer(answer, caller, receipt)
+    return json_answer(answer, headers=account_headers(receipt, caller))
 
 
 @router.post(
@@ -66,7 +63,7 @@ async def create_completion(request: Request, caller: Caller) -> Response:
     if body.stream:
         return EventStream(service.complete_stream(caller, body, ticket))
     answer, receipt = await unless_client_leaves(request, service.complete(caller, body, ticket))
-    return _answer(answer, caller, receipt)
+    return json_answer(answer, headers=account_headers(receipt, caller))
 
 
 @router.post(
@@ -78,8 +75,4 @@ async def create_embeddings(request: Request, caller: Caller) -> Response:
     service: ChatService = request.app.state.chat
     work = service.embed(caller, body, Ticket(request.scope["dayspring.request_id"]))
     answer, receipt = await unless_client_leaves(request, work)
-    return _answer(answer, caller, receipt)
-
-
-def _answer(answer: dict[str, Any], caller: Principal, receipt: Receipt) -> Response:
-    return Response(orjson.dumps(answer), headers=account_headers(receipt, caller), media_type="application/json")
+    return json_answer(answer, headers=account_headers(receipt, caller))

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
@@ -22,6 +21,7 @@ from dayspring.ledger.report_values import (
 )
 from dayspring.ledger.reports import Reports, buckets_to_csv, to_csv
 from dayspring.web.auth import Caller
+from dayspring.web.json_answer import json_answer
 from dayspring.web.openapi import results
 
 __all__ = ["router"]
@@ -68,17 +68,13 @@ def _as_csv(request: Request, wanted: str) -> bool:
     return wanted == "csv" or "text/csv" in request.headers.get("accept", "")
 
 
-def _json(value: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
-
-
 def _csv(text: str) -> Response:
     return Response(text, media_type="text/csv; charset=utf-8")
 
 
 def _page(request: Request, parameters: ReportParameters, page: BucketPage[Any]) -> Response:
     if not _as_csv(request, parameters.format):
-        return _json(page)
+        return json_answer(page)
     return _csv(buckets_to_csv(page.data))
 
 
@@ -134,11 +130,11 @@ async def list_requests(
     reports: Reports = request.app.state.reports
     query = RequestQuery(**parameters.model_dump(exclude={"format"}))
     page = await reports.list_requests(caller, query)
-    return _csv(to_csv(page.data)) if _as_csv(request, parameters.format) else _json(page)
+    return _csv(to_csv(page.data)) if _as_csv(request, parameters.format) else json_answer(page)
 
 
 @router.get("/requests/{request_id}", response_model=None, responses=results(RequestRow))
 async def get_request(request_id: str, request: Request, caller: Caller) -> Response:
     """The account of one request, by the id in its `x-request-id` header."""
     reports: Reports = request.app.state.reports
-    return _json(await reports.get_request(caller, request_id))
+    return json_answer(await reports.get_request(caller, request_id))

@@ -8,7 +8,6 @@ import logging
 import math
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from dayspring.core.errors import DayspringError, Defect, InsufficientQuota, Malformed, OutOfRange, Unavailable
 from dayspring.web.context import request_id
 from dayspring.web.dialects import in_dialect
+from dayspring.web.json_answer import json_answer
 
 __all__ = ["error_body", "error_headers", "error_response", "install", "malformed", "shaped", "stopping"]
 
@@ -55,7 +55,7 @@ def error_response(error: DayspringError, path: str = "") -> Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     body = in_dialect(error_body(error), error.status, path)
-    return Response(orjson.dumps(body), error.status, headers, "application/json")
+    return json_answer(body, status=error.status, headers=headers)
 
 
 def malformed(error: ValidationError | RequestValidationError) -> Malformed:
@@ -100,7 +100,7 @@ def install(app: FastAPI) -> None:
         body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": None, "code": code}}
         headers = getattr(error, "headers", None)
         body = in_dialect(body, status, request.scope["path"])
-        return Response(orjson.dumps(body), status, headers, "application/json")
+        return json_answer(body, status=status, headers=headers)
 
     app.add_exception_handler(DayspringError, on_error)
     app.add_exception_handler(RequestValidationError, on_error)

@@ -30,7 +30,7 @@ from dayspring.core.errors import NotFound, PermissionDenied, SignInFailed
 from dayspring.core.ids import new_id
 from dayspring.store.database import Database
 
-__all__ = ["Lasting", "NewSession", "SignIn", "Visitor", "begin_session", "invited_user", "take_invite"]
+__all__ = ["Lasting", "NewSession", "SignIn", "Visitor", "as_actor", "begin_session", "invited_user", "take_invite"]
 
 
 class Visitor(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ class SignIn:
     async def sign_out(self, principal: Principal, token: str) -> None:
         """Ends the session this token is the secret of. Raises PermissionDenied for a key."""
         _person(principal)
-        await self._end(sessions.c.digest == digest_of(token))
+        await self._end(principal, sessions.c.digest == digest_of(token))
 
     async def list_sessions(self, principal: Principal) -> list[Session]:
         """One's own. Raises PermissionDenied for a key."""
@@ -107,7 +107,7 @@ class SignIn:
     async def end_session(self, principal: Principal, session_id: str) -> None:
         """One of one's own. Raises NotFound."""
         user_id = _person(principal)
-        if not await self._end((sessions.c.id == session_id) & (sessions.c.user_id == user_id)):
+        if not await self._end(principal, (sessions.c.id == session_id) & (sessions.c.user_id == user_id)):
             raise NotFound("session", session_id)
 
     async def change_password(self, principal: Principal, old: str, new: str, visitor: Visitor) -> None:
@@ -120,7 +120,7 @@ class SignIn:
         if not fits:
             raise SignInFailed("The old password is wrong", "Try again.")
         self.throttle.succeeded(user.email.casefold(), visitor.address)
-        await self._set_password(user, new, None)
+        await self._set_password(user, new, as_actor(user, visitor))
 
     async def use_reset(self, token: str, password: str, visitor: Visitor) -> User:
         """Sets the password with a one-time link; ends every session. Raises InvalidRequest for a link of no use."""
@@ -131,7 +131,7 @@ class SignIn:
             return find_user(connection, find_reset(connection, token, now_ns), None)
 
         user = await self._db.read(peek)
-        await self._set_password(user, password, token)
+        await self._set_password(user, password, as_actor(user, visitor), token)
         return user
 
     async def accept_invite(self, token: str, name: str, password: str, visitor: Visitor) -> NewSession:
@@ -145,7 +145,7 @@ class SignIn:
         session = self.new_session(visitor, user.id)
 
         def make(connection: Connection) -> NewSession:
-            take_invite(connection, open_invite(connection, token, now_ns), user, encoded, now_ns)
+            take_invite(connection, open_invite(connection, token, now_ns), user, encoded, visitor, now_ns)
             return begin_session(connection, user, session, secret, None, "invite")
 
         return await self._db.write(make)
@@ -165,18 +165,20 @@ class SignIn:
         over = (sessions.c.expires_at_ns <= now_ns) | (sessions.c.seen_at_ns + sessions.c.idle_ns <= now_ns)
         return len(await self._db.write(lambda connection: end_sessions(connection, over)))
 
-    async def _set_password(self, user: User, password: str, token: str | None) -> None:
+    async def _set_password(self, user: User, password: str, actor: Principal, link: str | None = None) -> None:
+        """`link` is the one-time link it is done with, which is then used up."""
         check_password(password, user.email, user.name)
         encoded, now_ns = await self._passwords.hashed(password), self._clock.time_ns()
 
         def make(connection: Connection) -> None:
-            if token is not None:
-                use_reset(connection, token, now_ns)
+            if link is not None:
+                use_reset(connection, link, now_ns)
             change_user(connection, user.id, password=encoded)
             end_sessions(connection, sessions.c.user_id == user.id)
             record(
-                connection, now_ns=now_ns, actor=None, event="user.updated", target_id=user.id,
-                organization_id=user.organization_id, details={"changes_requested": {"password": True}},
+                connection, now_ns=now_ns, actor=actor, event="user.updated", target_id=user.id,
+                organization_id=user.organization_id,
+                details={"changes_requested": {"password": True}, "via": "password" if link is None else "link"},
             )  # fmt: skip
 
         try:
@@ -184,7 +186,7 @@ class SignIn:
         finally:
             self._authentication.forget(user.id)
 
-    async def _end(self, where: ColumnElement[bool]) -> int:
+    async def _end(self, actor: Principal, where: ColumnElement[bool]) -> int:
         """Ends sessions, with an entry each; how many."""
         query = select(sessions.c.id, sessions.c.user_id, users.c.organization_id).join(users).where(where)
         found = await self._db.read(lambda connection: connection.execute(query).all())
@@ -195,7 +197,7 @@ class SignIn:
             for row in found:
                 if row.id in ended:
                     record(
-                        connection, now_ns=now_ns, actor=None, event="logout.succeeded", target_id=row.user_id,
+                        connection, now_ns=now_ns, actor=actor, event="logout.succeeded", target_id=row.user_id,
                         organization_id=row.organization_id,
                     )  # fmt: skip
             return len(ended)
@@ -212,7 +214,7 @@ class SignIn:
 
         def make(connection: Connection) -> None:
             record(
-                connection, now_ns=now_ns, actor=_as_actor(user, visitor), event="login.failed", target_id=user.id,
+                connection, now_ns=now_ns, actor=as_actor(user, visitor), event="login.failed", target_id=user.id,
                 organization_id=user.organization_id, details={"error_code": SignInFailed.code},
             )  # fmt: skip
 
@@ -226,13 +228,15 @@ def begin_session(
     session = msgspec.structs.replace(session, project_id=check_project(connection, user, project_id))
     add_session(connection, session, token)
     record(
-        connection, now_ns=session.created_at_ns, actor=_as_actor(user, Visitor(session.address)),
+        connection, now_ns=session.created_at_ns, actor=as_actor(user, Visitor(session.address)),
         event="login.succeeded", target_id=user.id, organization_id=user.organization_id, details={"via": via},
     )  # fmt: skip
     return NewSession(session, user, token)
 
 
-def take_invite(connection: Connection, invite: Invite, user: User, encoded: str | None, now_ns: int) -> None:
+def take_invite(
+    connection: Connection, invite: Invite, user: User, encoded: str | None, visitor: Visitor, now_ns: int
+) -> None:
     """Makes the user an invitation is for, with the projects it opens. Raises Conflict where it was taken before."""
     add_user(connection, user, encoded)
     accept(connection, invite, user.id, now_ns)
@@ -241,7 +245,7 @@ def take_invite(connection: Connection, invite: Invite, user: User, encoded: str
         if project_id in here:
             open_project(connection, project_id, user.id, role, now_ns)
     record(
-        connection, now_ns=now_ns, actor=None, event="invite.accepted", target_id=invite.id,
+        connection, now_ns=now_ns, actor=as_actor(user, visitor), event="invite.accepted", target_id=invite.id,
         organization_id=invite.organization_id,
     )  # fmt: skip
 
@@ -250,7 +254,8 @@ def invited_user(invite: Invite, name: str, now_ns: int) -> User:
     return User(new_id("user"), invite.organization_id, invite.email, name, invite.role, now_ns)
 
 
-def _as_actor(user: User, visitor: Visitor) -> Principal:
+def as_actor(user: User, visitor: Visitor) -> Principal:
+    """Who the audit log names for what somebody does on the way in."""
     return Principal(user.organization_id, "", user.id, frozenset(), user_id=user.id, address=visitor.address)
 
 

@@ -1,6 +1,5 @@
 """The HTTP face of messages: Anthropic's two paths. `x-api-key` is a key's header here beside `Authorization`."""
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -15,6 +14,7 @@ from dayspring.web.body import documented, read_body
 from dayspring.web.dialects import in_dialect
 from dayspring.web.direct import DirectRoute
 from dayspring.web.errors import error_body
+from dayspring.web.json_answer import json_answer
 from dayspring.web.openapi import results
 from dayspring.web.sse import EventStream, NamedFraming, unless_client_leaves
 
@@ -47,7 +47,7 @@ async def create_message(request: Request, caller: Caller) -> Response:
     if body.stream:
         return EventStream(service.stream(caller, body, ticket), MessageFraming())
     made, receipt = await unless_client_leaves(request, service.create(caller, body, ticket))
-    return Response(orjson.dumps(made), headers=account_headers(receipt, caller), media_type="application/json")
+    return json_answer(made, headers=account_headers(receipt, caller))
 
 
 @router.post(
@@ -60,5 +60,4 @@ async def count_message_tokens(request: Request, caller: Caller) -> Response:
     """Count the tokens of a conversation without answering it."""
     body = await read_body(request, MessageCountBody)
     service: MessagesService = request.app.state.messages
-    counted = await unless_client_leaves(request, service.count(caller, body))
-    return Response(orjson.dumps(counted), media_type="application/json")
+    return json_answer(await unless_client_leaves(request, service.count(caller, body)))

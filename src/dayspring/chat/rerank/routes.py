@@ -1,6 +1,5 @@
 """The HTTP face of reranking: /v1/rerank, as Cohere, Jina and vLLM have it."""
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,6 +11,7 @@ from dayspring.dispatch.values import Ticket
 from dayspring.web.auth import Caller
 from dayspring.web.body import documented, read_body
 from dayspring.web.direct import DirectRoute
+from dayspring.web.json_answer import json_answer
 from dayspring.web.openapi import results
 from dayspring.web.sse import unless_client_leaves
 
@@ -27,4 +27,4 @@ async def create_ranking(request: Request, caller: Caller) -> Response:
     service: RerankService = request.app.state.rerank
     work = service.rerank(caller, body, Ticket(request.scope["dayspring.request_id"]))
     answer, receipt = await unless_client_leaves(request, work)
-    return Response(orjson.dumps(answer), headers=account_headers(receipt, caller), media_type="application/json")
+    return json_answer(answer, headers=account_headers(receipt, caller))

@@ -1,8 +1,7 @@
 """The HTTP face of responses: OpenAI's paths under /v1/responses."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
@@ -15,7 +14,9 @@ from dayspring.core.errors import UnsupportedParameter
 from dayspring.dispatch.values import Ticket
 from dayspring.web.auth import Caller
 from dayspring.web.body import documented, read_body
+from dayspring.web.json_answer import json_answer
 from dayspring.web.openapi import results
+from dayspring.web.paging import Limit, Order
 from dayspring.web.sse import EventStream, NamedFraming, unless_client_leaves
 
 __all__ = ["router"]
@@ -42,9 +43,9 @@ async def create_response(request: Request, caller: Caller) -> Response:
         make = service.begin_stream if body.background else service.stream
         return EventStream(make(caller, body, ticket), NamedFraming())
     if body.background:
-        return _json(await service.begin(caller, body, ticket))
+        return json_answer(await service.begin(caller, body, ticket))
     made, receipt = await unless_client_leaves(request, service.create(caller, body, ticket))
-    return Response(orjson.dumps(made), headers=account_headers(receipt, caller), media_type="application/json")
+    return json_answer(made, headers=account_headers(receipt, caller))
 
 
 @router.post(
@@ -57,7 +58,7 @@ async def count_input_tokens(request: Request, caller: Caller) -> Response:
     """Count the tokens of an input without answering it."""
     body = await read_body(request, TokenCountBody)
     service: ResponsesService = request.app.state.responses
-    return _json(await unless_client_leaves(request, service.count(caller, body)))
+    return json_answer(await unless_client_leaves(request, service.count(caller, body)))
 
 
 @router.get("/{response_id}", responses=results(ResponseObject, stream=ResponseEvent), response_model=None)
@@ -75,21 +76,21 @@ async def get_response(
     service: ResponsesService = request.app.state.responses
     if stream:
         return EventStream(service.resume(caller, response_id, starting_after), NamedFraming())
-    return _json(await service.get(caller, response_id))
+    return json_answer(await service.get(caller, response_id))
 
 
 @router.delete("/{response_id}", responses=results(ResponseDeleted), response_model=None)
 async def delete_response(response_id: str, request: Request, caller: Caller) -> Response:
     """Delete a stored response. What follows it can no longer go on from it."""
     service: ResponsesService = request.app.state.responses
-    return _json(await service.delete(caller, response_id))
+    return json_answer(await service.delete(caller, response_id))
 
 
 @router.post("/{response_id}/cancel", responses=results(ResponseObject), response_model=None)
 async def cancel_response(response_id: str, request: Request, caller: Caller) -> Response:
     """End a response that is made in the background. What was produced is paid and kept."""
     service: ResponsesService = request.app.state.responses
-    return _json(await service.cancel(caller, response_id))
+    return json_answer(await service.cancel(caller, response_id))
 
 
 @router.get("/{response_id}/input_items", responses=results(InputItemList), response_model=None)
@@ -98,13 +99,9 @@ async def list_input_items(
     request: Request,
     caller: Caller,
     after: Annotated[str, Query(max_length=64)] = "",
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
+    limit: Limit = 20,
+    order: Order = "desc",
 ) -> Response:
     """What went into a response, newest first. Of a conversation: this turn's own items."""
     service: ResponsesService = request.app.state.responses
-    return _json(await service.input_items(caller, response_id, ItemPage(after, limit, order)))
-
-
-def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    return json_answer(await service.input_items(caller, response_id, ItemPage(after, limit, order)))

@@ -1,9 +1,9 @@
 """`POST /v1/hub/models` and `/v1/hub/downloads`: adding models in the background, told how far they are."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -14,6 +14,7 @@ from dayspring.server.hub.searching import check_source
 from dayspring.web.auth import Admin
 from dayspring.web.body import documented, read_body
 from dayspring.web.openapi import results
+from dayspring.web.paging import Limit
 from dayspring.web.sse import EventStream
 
 __all__ = ["router"]
@@ -99,9 +100,7 @@ async def add_model(request: Request, caller: Admin) -> DownloadObject:
 
 
 @router.get("/downloads")
-async def list_downloads(
-    request: Request, _: Admin, after: str = "", limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> DownloadList:
+async def list_downloads(request: Request, _: Admin, after: str = "", limit: Limit = 20) -> DownloadList:
     """Models under way, and those that came before."""
     found = await _downloads(request).list(after, limit + 1)
     data = [_object(each) for each in found[:limit]]

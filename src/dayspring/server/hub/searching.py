@@ -17,6 +17,7 @@ from dayspring.hub.search.values import Hit, HubName
 from dayspring.hub.service import Hub
 from dayspring.hub.sources.address import is_local
 from dayspring.web.auth import Admin, Caller
+from dayspring.web.paging import Limit
 
 __all__ = ["PlanObject", "check_source", "plan_object", "router"]
 
@@ -158,7 +159,7 @@ async def search(
     caller: Caller,
     query: str,
     source: Annotated[list[HubName], Query()] = [],  # noqa: B006 - FastAPI copies it
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
 ) -> SearchPage:
     """Search Hugging Face, ModelScope and Civitai; with `source`, only those."""
     _may_look(caller)

@@ -19,7 +19,15 @@ from dayspring.accounts.people.oidc.claims import Identity, identity_of, key_id_
 from dayspring.accounts.people.oidc.provider import Client, Provider
 from dayspring.accounts.people.oidc.under_way import Pending, begin, take
 from dayspring.accounts.people.sessions import Session
-from dayspring.accounts.people.sign_in import NewSession, SignIn, Visitor, begin_session, invited_user, take_invite
+from dayspring.accounts.people.sign_in import (
+    NewSession,
+    SignIn,
+    Visitor,
+    as_actor,
+    begin_session,
+    invited_user,
+    take_invite,
+)
 from dayspring.accounts.people.tokens import SESSION, new_token
 from dayspring.accounts.people.users import User, change_user, linked, user_by_login, user_by_subject
 from dayspring.contracts.clock import Clock
@@ -96,14 +104,14 @@ class Oidc:
         draft = self._sign_in.new_session(visitor)
 
         def make(connection: Connection) -> NewSession:
-            user = _user_of(connection, identity, now_ns)
+            user = _user_of(connection, identity, visitor, now_ns)
             session: Session = msgspec.structs.replace(draft, user_id=user.id)
             return begin_session(connection, user, session, token, project_id, "oidc")
 
         return await self._db.write(make)
 
 
-def _user_of(connection: Connection, identity: Identity, now_ns: int) -> User:
+def _user_of(connection: Connection, identity: Identity, visitor: Visitor, now_ns: int) -> User:
     """Who this identity is here: linked before, or now by a verified email. Raises SignInFailed for nobody."""
     user = user_by_subject(connection, identity.issuer, identity.subject)
     if user is not None:
@@ -115,7 +123,7 @@ def _user_of(connection: Connection, identity: Identity, now_ns: int) -> User:
             raise _nobody()
         change_user(connection, found[0].id, **link)
         record(
-            connection, now_ns=now_ns, actor=None, event="user.updated", target_id=found[0].id,
+            connection, now_ns=now_ns, actor=as_actor(found[0], visitor), event="user.updated", target_id=found[0].id,
             organization_id=found[0].organization_id, details={"changes_requested": {"identity_linked": True}},
         )  # fmt: skip
         return found[0]
@@ -123,7 +131,7 @@ def _user_of(connection: Connection, identity: Identity, now_ns: int) -> User:
     if invite is None:
         raise _nobody()
     user = invited_user(invite, identity.name, now_ns)
-    take_invite(connection, invite, user, None, now_ns)
+    take_invite(connection, invite, user, None, visitor, now_ns)
     change_user(connection, user.id, **link)
     return user
 
