@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from jobs_house import ADMIN, MANAGER, OWNER, STRANGER, ended, jobs_room, new
+from sqlalchemy import Connection, update
 
 from dayspring.core.errors import Conflict, InvalidRequest, NotFound, TimedOut
 from dayspring.jobs import records
 from dayspring.jobs.context import JobContext
+from dayspring.jobs.holding import JobHolder
 from dayspring.jobs.runs import MAX_ATTEMPTS
 from dayspring.store.database import Database
 
@@ -293,3 +295,17 @@ async def test_the_list_is_paged_newest_first(tmp_path: Path, database: Database
             await jobs.list(OWNER, limit=0)
     assert [job.id for job in (*first, *rest)] == [f"job_{number}" for number in (4, 3, 2, 1, 0)]
     assert (more, no_more) == (True, False)
+
+
+async def test_more_jobs_expire_at_once_than_a_statement_can_name(database: Database) -> None:
+    def made(connection: Connection) -> None:
+        for number in range(1201):
+            records.add(connection, new(f"job_{number}"), "server", number)
+        connection.execute(update(records.jobs).values(state="completed", finished_at_ns=records.jobs.c.created_at_ns))
+
+    await database.write(made)
+    holder = JobHolder(database)
+    assert await holder.expire("proj_b", 5000) == 0
+    assert await holder.expire("proj_a", 1200) == 1200
+    left = await database.read(lambda connection: records.ended_before(connection, "proj_a", 5000))
+    assert left == ["job_1200"]

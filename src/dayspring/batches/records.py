@@ -24,6 +24,7 @@ from sqlalchemy import (
 from dayspring.accounts.principals import Principal, Scope
 from dayspring.batches.values import ENDED, Batch, BatchFault, Tally
 from dayspring.core.errors import NotFound
+from dayspring.store.parts import in_parts
 from dayspring.store.schema import metadata
 
 __all__ = [
@@ -118,8 +119,11 @@ def change(connection: Connection, batch_id: str, came_from: frozenset[str], **v
 def unfinished(connection: Connection, ids: list[str]) -> set[str]:
     """Those of the ids that are batches whose answers are not delivered yet, or may be asked for by a retry."""
     states = sorted(ENDED - {"failed"})
-    query = select(batches.c.id).where(batches.c.id.in_(ids), batches.c.status.not_in(states))
-    return set(connection.execute(query).scalars())
+    found = set[str]()
+    for part in in_parts(ids):
+        query = select(batches.c.id).where(batches.c.id.in_(part), batches.c.status.not_in(states))
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def of_project(connection: Connection, project_id: str) -> list[str]:
@@ -143,7 +147,8 @@ def ended_before(connection: Connection, project_id: str, before_ns: int) -> lis
 
 def remove(connection: Connection, ids: list[str]) -> int:
     """How many there were."""
-    return int(connection.execute(delete(batches).where(batches.c.id.in_(ids))).rowcount)
+    parts = in_parts(ids)
+    return sum(connection.execute(delete(batches).where(batches.c.id.in_(part))).rowcount for part in parts)
 
 
 def _seen_by(query: Any, principal: Principal) -> Any:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from dayspring.jobs.values import ENDED, Failure, Job, JobEvent, JobState, NewJob, Progress
+from dayspring.store.parts import in_parts
 from dayspring.store.schema import metadata
 from dayspring.store.statements import insert_if_new
 
@@ -215,8 +216,12 @@ def ended_before(connection: Connection, project_id: str, before_ns: int) -> lis
 
 def delete_ended(connection: Connection, ids: list[str]) -> int:
     """Forgets jobs that have ended, with their events. How many."""
-    connection.execute(delete(job_events).where(job_events.c.job_id.in_(ids)))
-    return int(connection.execute(delete(jobs).where(jobs.c.id.in_(ids), jobs.c.state.in_(sorted(ENDED)))).rowcount)
+    gone = 0
+    for part in in_parts(ids):
+        connection.execute(delete(job_events).where(job_events.c.job_id.in_(part)))
+        ended = jobs.c.state.in_(sorted(ENDED))
+        gone += connection.execute(delete(jobs).where(jobs.c.id.in_(part), ended)).rowcount
+    return gone
 
 
 def _job(row: dict[str, Any]) -> Job:

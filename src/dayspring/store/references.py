@@ -9,11 +9,11 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, String, column, inspect, select, table
 
+from dayspring.store.parts import in_parts
+
 __all__ = ["NOT_STORED", "blobs_by_column", "referenced_blobs", "references", "still_referenced"]
 
 _SUFFIX = "sha256"
-_AT_ONCE = 500
-"""Digests asked about in one query."""
 
 NOT_STORED = frozenset({("models", "sha256"), ("model_licence_acceptances", "text_sha256")})
 """Digests of something else: of a model's list of files, of a licence's text."""
@@ -49,7 +49,7 @@ def still_referenced(connection: Connection, digests: Collection[str]) -> set[st
     asked, found = sorted(digests), set[str]()
     for name, reference in references(connection):
         place = column(reference, String)
-        for start in range(0, len(asked), _AT_ONCE):
-            query = select(place).select_from(table(name)).where(place.in_(asked[start : start + _AT_ONCE]))
+        for part in in_parts(asked):
+            query = select(place).select_from(table(name)).where(place.in_(part))
             found.update(str(digest) for digest in connection.execute(query).scalars())
     return found

@@ -29,6 +29,7 @@ from dayspring.contracts.clock import Clock
 from dayspring.core.errors import NotFound, PermissionDenied, SignInFailed
 from dayspring.core.ids import new_id
 from dayspring.store.database import Database
+from dayspring.store.parts import in_parts
 
 __all__ = ["Lasting", "NewSession", "SignIn", "Visitor", "as_actor", "begin_session", "invited_user", "take_invite"]
 
@@ -193,7 +194,9 @@ class SignIn:
         now_ns = self._clock.time_ns()
 
         def make(connection: Connection) -> int:
-            ended = set(end_sessions(connection, sessions.c.id.in_([row.id for row in found])))
+            ended = set[str]()
+            for part in in_parts([row.id for row in found]):
+                ended.update(end_sessions(connection, sessions.c.id.in_(part)))
             for row in found:
                 if row.id in ended:
                     record(
