@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_pays_for_what_was_produced_and_the_work_stop
             row = await account(session, echo_server, request_id)
             if "error" not in row:
                 break
-            assert time.monotonic() - left < 5
+            assert time.monotonic() - left < 30
             await asyncio.sleep(0.01)  # until the server has noticed
     assert row["status"] == "cancelled"
     assert 5 <= row["output_tokens"] < 60

@@ -44,7 +44,7 @@ async def exchange(port: int, *pieces: bytes, tls: ssl.SSLContext | None = None)
             await writer.drain()
         reply = await read_reply(reader)
         try:
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(10 if reply.headers.get("connection") == "close" else 0.3):
                 return reply, await reader.read(1) == b""
         except TimeoutError:
             return reply, False
